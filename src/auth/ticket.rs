@@ -89,7 +89,7 @@ pub enum TicketError {
 
 impl TicketError {
     /// Whether the ticket may be forged, which counts as a failed login. A ticket outside every age can never be good,
-    /// whatever its signature.
+    /// even with a valid signature.
     pub fn is_guess(self) -> bool {
         match self {
             Self::Form | Self::User | Self::Signature => true,

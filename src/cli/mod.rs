@@ -45,7 +45,7 @@ fn run_command() -> CommandResult {
     let arguments = Arguments::parse();
     let options = arguments.options();
     let is_background = matches!(arguments.command, Command::Run { background: true, .. });
-    let reader = if is_background { StderrReader::Nobody } else { StderrReader::Stderr };
+    let reader = if is_background { StderrReader::Absent } else { StderrReader::Stderr };
     logging::start(arguments.debug, reader);
     match arguments.command {
         Command::Run { profile, .. } => Ok(run::run(&profile, &options)),

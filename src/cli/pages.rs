@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn every_template_is_asked_once() {
+    fn every_template_is_requested_once() {
         assert_eq!(targets_of("pve"), ["/", "/?console=1&novnc=1", "/?console=1&xtermjs=1", "/?mobile=1"]);
         let quarantine = ["/quarantine", "/quarantine?console=1&xtermjs=1", "/quarantine?mobile=1"];
         assert_eq!(targets_of("pmg"), [&["/", "/?console=1&xtermjs=1"], &quarantine[..]].concat());

@@ -362,7 +362,7 @@ mod tests {
         let file = CachedFile::new(path.clone(), length);
         assert_eq!(*file.get().unwrap().value, "one");
         std::fs::remove_file(&path).unwrap();
-        // Opening it waits for somebody who writes.
+        // Opening it waits for a writer.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let asked = Instant::now();
         for _ in 0..100 {
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_malformed_files_are_told_apart() {
+    fn missing_and_malformed_files_are_different_errors() {
         let (_directory, path) = file_with("");
         std::fs::remove_file(&path).unwrap();
         let file = CachedFile::new(path.clone(), length);

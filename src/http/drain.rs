@@ -19,21 +19,23 @@ const MAX_BYTES: usize = 1 << 30;
 /// Timeout without a byte. The connection and its buffers are held for as long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Drains the rest of a body in its own task. `clock` is that of the connection. A client of HTTP/1 that `waits` to
-/// be told to go on is not told, but may send its body all the same (RFC 9110 section 10.1.1): its body is taken in
-/// from when the head of the answer is out, which is when what is given back is dropped.
+/// Drains the rest of a body in its own task. `timeouts` are those of the connection.
 ///
-/// Over HTTP/2 a stream could be given up behind its answer (RFC 9113 section 8.1), but older clients, curl 7.88
-/// among them, then tell their users of a broken stream instead of the answer.
+/// If an HTTP/1 client `waits` for a 100, nodegate sends none. The client may send its body all the same (RFC 9110
+/// section 10.1.1), so the body is read after the head of the response was sent. That is when the caller drops the
+/// returned sender.
+///
+/// Over HTTP/2 nodegate could reset a stream after its response (RFC 9113 section 8.1). But older clients, such as
+/// curl 7.88, then report a broken stream instead of the response.
 pub fn start(
     body: Option<RequestBody>,
     waits: bool,
-    clock: &Rc<TimeoutTracker>,
+    timeouts: &Rc<TimeoutTracker>,
 ) -> Option<oneshot::Sender<()>> {
     let mut body = body?;
     let waits = match &mut body {
         RequestBody::Http2(body) => {
-            body.tell_nothing();
+            body.suppress_continue();
             false
         }
         RequestBody::Http1(_) | RequestBody::Whole(_) => waits,
@@ -43,10 +45,10 @@ pub fn start(
     }
     let (answers, answered) = oneshot::channel();
     let answers = waits.then_some(answers);
-    let draining = TimeoutTracker::draining(clock);
+    let draining = TimeoutTracker::draining(timeouts);
     tokio::task::spawn_local(async move {
         let _draining = draining;
-        // Asked for earlier, the library would tell the client to go on. Without a sender this ends at once.
+        // An earlier poll would make the library send a 100. Without a sender this ends at once.
         let _ = answered.await;
         let mut left = MAX_BYTES;
         let _ = timeout(TIMEOUT, async {

@@ -70,7 +70,7 @@ impl CommonHeaders {
 pub struct ResponseObservers {
     pub log: Arc<AccessLog>,
     pub metrics: Arc<Metrics>,
-    pub clock: Rc<TimeoutTracker>,
+    pub timeouts: Rc<TimeoutTracker>,
 }
 
 /// A body that counts itself and writes the access log when it is out, or given up.
@@ -105,7 +105,7 @@ impl http_body::Body for LoggedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         self.unread = None;
-        if self.observers.clock.has_left() {
+        if self.observers.timeouts.has_left() {
             return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
         }
         let polled = Pin::new(&mut self.inner).poll_frame(context);
@@ -127,7 +127,7 @@ impl http_body::Body for LoggedBody {
 
 impl Drop for LoggedBody {
     fn drop(&mut self) {
-        self.observers.clock.end_response();
+        self.observers.timeouts.end_response();
         let answer = FinishedResponse {
             destination: self.record.destination,
             status: self.status,

@@ -34,7 +34,7 @@ impl StreamBody {
     }
 
     /// A client that waits for 100 Continue no longer gets it.
-    pub fn tell_nothing(&mut self) {
+    pub fn suppress_continue(&mut self) {
         self.wanted = None;
     }
 

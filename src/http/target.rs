@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn api_paths_are_decoded_once_and_built_anew() {
+    fn api_paths_are_decoded_once_and_rebuilt() {
         let cases = [
             ("/api2/json/version", "/version", "/api2/json/version"),
             ("/%61pi2/json/version", "/version", "/api2/json/version"),

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_login_finds_room_whatever_the_others_hold() {
+    async fn other_bodies_leave_room_for_a_login() {
         let buffered = Arc::new(BufferLedger::default());
         for number in 0..2000 {
             for piece in [65_536, 4096, 256, 16, 1] {

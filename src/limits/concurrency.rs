@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_never_have_all_places() {
+    fn unauthenticated_clients_never_have_all_permits() {
         for connections in [4, 100, 420, 1000, 16_384] {
             let capacity = ConnectionCapacity { connections, reserve: 1 };
             for limit in [0, 4, connections] {
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_has_places_that_others_cannot_take() {
+    fn a_listener_has_permits_that_others_cannot_take() {
         let (counts, [public, own]) =
             (Arc::new(ConnectionCounts::default()), ["public", "listen"].map(|name| at(name, 2)));
         let capacity = ConnectionCapacity { connections: 80, reserve: 1 };
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_a_listener_counts_there_alone() {
+    fn a_listeners_limit_counts_only_there() {
         let (counts, [public, own]) =
             (Arc::new(ConnectionCounts::default()), ["public", "listen"].map(|name| at(name, 2)));
         let capacity = ConnectionCapacity { connections: 80, reserve: 1 };

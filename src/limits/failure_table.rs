@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn seats_are_bounded_and_come_back() {
+    fn wait_slots_are_bounded_and_returned() {
         let (mut failures, now) = (FailureTable::default(), Instant::now());
         let client = Some(source("192.0.2.1"));
         for _ in 0..LEVELS[0].wait_slots {
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_may_not_take_every_seat() {
+    fn a_network_cannot_take_every_wait_slot() {
         let (mut failures, now) = (FailureTable::default(), Instant::now());
         let taken = (0..=255).flat_map(|network| (0..10).map(move |number| site(network, number)));
         let seated =

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_have_less_than_everybody() {
+    fn unauthenticated_memory_is_part_of_the_estimate() {
         for connections in [100, 16_384] {
             let capacity = ConnectionCapacity { connections, reserve: 1 };
             let without = allowed_bytes(ConnectionCapacity { connections: 0, reserve: 1 }, false, 0, 0);

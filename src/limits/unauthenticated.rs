@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_the_largest_address_goes_first() {
+    fn the_oldest_of_the_largest_address_is_evicted() {
         let quotas = ListenerQuotas::new(ROOM);
         let enter = |last: usize| quotas.enter("listen", &format!("192.0.{last}.1"));
         let few = [enter(1), enter(1), enter(2)];
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn many_addresses_with_one_connection_keep_nobody_out() {
+    fn many_addresses_with_one_connection_exclude_none() {
         let room = UnauthenticatedLimits { bytes: 200 * ConnectionPhase::Head.bytes(), ..ROOM };
         for phase in [ConnectionPhase::Opening, ConnectionPhase::Head] {
             for prefix in ["2001:db8:0:", "2001:db8:"] {
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_leave_places_to_others() {
+    fn unauthenticated_clients_leave_permits_to_others() {
         let quotas = ListenerQuotas::new(UnauthenticatedLimits {
             bytes: usize::MAX,
             permits: 30,
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_never_turned_out() {
+    fn a_user_is_never_evicted() {
         let quotas = ListenerQuotas::new(ROOM);
         let user = quotas.enter("listen", "192.0.2.1");
         user.set_authenticated();

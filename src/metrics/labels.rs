@@ -147,7 +147,7 @@ pub enum FailurePhase {
 
 impl FailurePhase {
     /// Whether the upstream may have read the request.
-    pub fn is_asked(self) -> bool {
+    pub fn follows_request(self) -> bool {
         match self {
             Self::Connect | Self::Handshake => false,
             Self::Answer | Self::Body | Self::Parse => true,

@@ -54,7 +54,7 @@ impl Default for ProcessInfo {
 }
 
 impl ProcessInfo {
-    /// The start in seconds since 1970, by the clock of now.
+    /// The start in seconds since 1970, by the current clock.
     pub(super) fn started(&self) -> u64 {
         seconds_since_1970().saturating_sub(self.started.elapsed().as_secs())
     }

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_set_lets_everybody_in() {
+    fn empty_lists_admit_every_client() {
         assert!(AccessList::default().admits(peer("192.0.2.1")));
         assert!(AccessList::default().admits(peer("2001:db8::1")));
     }

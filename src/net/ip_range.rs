@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_to_write() {
+    fn an_error_suggests_a_correction() {
         let hints = [
             ("10.0.0.1/8", "write 10.0.0.0/8"),
             ("2001:db8::1/32", "write 2001:db8::/32"),
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn several_entries_without_commas_are_told_apart() {
+    fn entries_without_commas_are_separated_in_hints() {
         let refusal = |text: &str| {
             let (entries, errors) = parse_list(text);
             assert_eq!((entries.len(), errors.len()), (0, 1), "{text}");

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_out_stands_behind_the_line() {
+    fn suppressed_lines_are_counted_behind_the_line() {
         assert_eq!(LeftOut(0).to_string(), "");
         assert_eq!(LeftOut(7).to_string(), " (7 more of this kind were not logged)");
     }

@@ -26,7 +26,7 @@ pub enum StderrReader {
     /// a terminal, a file, or the journal
     Stderr,
     /// the process is detached
-    Nobody,
+    Absent,
 }
 
 /// Starts logging. The journal gets fields. If it cannot be reached, stderr gets lines.
@@ -35,7 +35,7 @@ pub fn start(debug: bool, reader: StderrReader) {
     // It logs each frame, and malformed paths, which may hold secrets.
     let shown = Targets::new().with_default(level).with_target("h2", LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(shown);
-    let wants_journal = reader == StderrReader::Nobody || stderr_is_the_journal();
+    let wants_journal = reader == StderrReader::Absent || stderr_is_the_journal();
     if wants_journal && let Ok(journal) = tracing_journald::layer() {
         let priorities = PriorityMappings {
             info: Priority::Informational,

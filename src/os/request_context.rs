@@ -228,7 +228,7 @@ mod tests {
             begin_upstream_call(&"192.0.2.9:85");
             current(|context| context.upstream().is_some())
         });
-        assert_eq!(kept.await, Some(false), "nobody wants to know");
+        assert_eq!(kept.await, Some(false), "the log does not record it");
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ pub(super) async fn run_api(
     let (state, handlers) = (&context.state, &context.handlers);
     handlers.uploads.as_ref().map_or(Ok(()), |uploads| uploads.check_query(head))?;
     let sender = SenderTrust::from_identity(identity);
-    let clock = (!request.outlives_client).then_some(&*client.clock);
+    let timeouts = (!request.outlives_client).then_some(&*client.timeouts);
     let is_local = !matches!(route, Route::Node(_) | Route::Master(_));
     let call = |PreparedCall { query, body }| api::ApiCall {
         head,
@@ -52,12 +52,14 @@ pub(super) async fn run_api(
         Route::Node(ref name) | Route::Master(ref name) => {
             let upstream = context.upstreams.peer(state, name, request.real)?;
             let body = buffered_body::read_for_daemon(request, sender, body).await?;
-            Ok(or_client_left(clock, handlers.api.forward_call(state, &upstream, call(body))).await?.into())
+            Ok(or_client_left(timeouts, handlers.api.forward_call(state, &upstream, call(body)))
+                .await?
+                .into())
         }
         Route::Daemon | Route::Unprivileged => {
             let body = buffered_body::read_for_daemon(request, sender, body).await?;
             let upstream = context.local_upstream(&route);
-            Ok(or_client_left(clock, handlers.api.forward_call(state, upstream, call(body))).await?.into())
+            Ok(or_client_left(timeouts, handlers.api.forward_call(state, upstream, call(body))).await?.into())
         }
         Route::UnknownNode(node) => Err(unknown_node(state, &node)),
         Route::Upload => run_upload(request, identity, path, body).await,
@@ -65,12 +67,12 @@ pub(super) async fn run_api(
             let body = buffered_body::read_for_daemon(request, sender, body).await?;
             let upstream = context.upstreams.unprivileged();
             if !console::handshake::requests_upgrade(&head.headers) {
-                return Ok(or_client_left(clock, handlers.api.forward_call(state, upstream, call(body)))
+                return Ok(or_client_left(timeouts, handlers.api.forward_call(state, upstream, call(body)))
                     .await?
                     .into());
             }
             let consoles = handlers.consoles.as_ref().ok_or(ConsoleError::Unsupported)?;
-            or_client_left(clock, Box::pin(console::open(consoles, state, upstream, client, call(body))))
+            or_client_left(timeouts, Box::pin(console::open(consoles, state, upstream, client, call(body))))
                 .await
         }
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Probe(_) | Route::Missing(_) => {
@@ -96,7 +98,7 @@ async fn run_upload(
         identity,
         client: address,
         schedule: Box::new(call_class::classify(request, identity, path)),
-        clock: &client.connection_clock,
+        timeouts: &client.connection_timeouts,
     };
     Ok(Box::pin(upload::handle_upload(uploads, &upload, body)).await?.into())
 }
@@ -138,12 +140,12 @@ fn answer_timeout(context: &WorkerContext, route: &Route, method: &Method, path:
 
 /// The answer, unless the client disconnects before. Without a tracker the answer comes in any case.
 async fn or_client_left<T>(
-    clock: Option<&TimeoutTracker>,
+    timeouts: Option<&TimeoutTracker>,
     answer: impl Future<Output = Result<T, ResponseError>>,
 ) -> Result<T, ResponseError> {
     let left = async {
-        match clock {
-            Some(clock) => clock.client_left().await,
+        match timeouts {
+            Some(timeouts) => timeouts.client_left().await,
             None => pending().await,
         }
     };

@@ -140,7 +140,7 @@ pub async fn read(
 #[derive(Clone, Copy)]
 struct BodyBounds {
     limit: usize,
-    pace: MinRate,
+    min_rate: MinRate,
 }
 
 impl BodyBounds {
@@ -152,12 +152,12 @@ impl BodyBounds {
         match sender {
             SenderTrust::Unauthenticated => {
                 let limit = limits.login_body.min(limits.body);
-                Self { limit, pace: whole_within(timeout.login_body) }
+                Self { limit, min_rate: whole_within(timeout.login_body) }
             }
-            SenderTrust::UnverifiedToken => Self { limit: limits.body, pace: whole_within(timeout.body) },
+            SenderTrust::UnverifiedToken => Self { limit: limits.body, min_rate: whole_within(timeout.body) },
             SenderTrust::User(_) => Self {
                 limit: limits.body,
-                pace: MinRate { grace: timeout.body, rate: limits.request_body_min_rate },
+                min_rate: MinRate { grace: timeout.body, rate: limits.request_body_min_rate },
             },
         }
     }
@@ -181,7 +181,7 @@ struct BodySize {
 
 impl BodySize {
     /// The room to claim for `needed` bytes. An unauthenticated client gets at most twice the bytes that arrived,
-    /// whatever it announces.
+    /// even if it announces more.
     fn step(self, needed: usize) -> usize {
         let step = match self.at_once {
             _ if needed <= UNCOUNTED_BYTES => UNCOUNTED_BYTES,
@@ -215,10 +215,10 @@ async fn collect(
     size: BodySize,
     bounds: BodyBounds,
 ) -> Result<Bytes, ResponseError> {
-    let BodyBounds { limit, pace } = bounds;
-    let mut received = RateTracker::new(pace);
+    let BodyBounds { limit, min_rate } = bounds;
+    let mut received = RateTracker::new(min_rate);
     let mut whole = Vec::new();
-    let late = || BoundExceeded::BodyTime { seconds: pace.grace.as_secs(), rate: pace.rate };
+    let late = || BoundExceeded::BodyTime { seconds: min_rate.grace.as_secs(), rate: min_rate.rate };
     loop {
         let began = Instant::now();
         let frame = timeout(received.remaining(), incoming.frame()).await.map_err(|_| late())?;

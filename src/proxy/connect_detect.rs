@@ -73,7 +73,7 @@ pub async fn detect<'a>(
         () = worker.stop.cancelled() => return None,
         requested = requests_tunnel(&mut stream, &mut read) => requested?,
         // Half a method is refused like half a head.
-        _ = client.clock.expired() => false,
+        _ = client.timeouts.expired() => false,
     };
     if !requested {
         return Some(DetectedStream::Requests(stream, read.freeze()));

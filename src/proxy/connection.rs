@@ -190,10 +190,10 @@ where
     let upgrade = Cell::new(None);
     let service = service_fn(|request: Request<Incoming>| {
         // Now, not in the future: hyper may read of the body before it polls that.
-        client.clock.set_body_length(request.body().size_hint().exact());
+        client.timeouts.set_body_length(request.body().size_hint().exact());
         serve_request(worker, client, request, &upgrade)
     });
-    let io = TokioIo::new(TimedStream::http1(stream, early, Rc::clone(&client.clock)));
+    let io = TokioIo::new(TimedStream::http1(stream, early, Rc::clone(&client.timeouts)));
     let mut connection = http1::Builder::new()
         .half_close(true)
         .title_case_headers(true)
@@ -208,7 +208,7 @@ where
                 Pin::new(&mut connection).graceful_shutdown();
             }
             ended = &mut connection => break Ok(ended),
-            cause = client.clock.expired_or_hibernate() => break Err(cause),
+            cause = client.timeouts.expired_or_hibernate() => break Err(cause),
         }
     };
     let parts = connection.into_parts();
@@ -264,7 +264,7 @@ async fn next_request_begins<S: ClientStream>(
         biased;
         () = worker.stop.cancelled() => false,
         readable = readable => readable.is_ok(),
-        _ = client.clock.expired() => false,
+        _ = client.timeouts.expired() => false,
     }
 }
 

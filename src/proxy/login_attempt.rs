@@ -128,7 +128,7 @@ impl LoginAttempt {
         tokio::select! {
             biased;
             finished = &mut receiver => return finished.map_err(cut_off),
-            () = client.clock.client_left() => left.cancel(),
+            () = client.timeouts.client_left() => left.cancel(),
         }
         // The access log needs the verdict.
         receiver.await.map_err(cut_off)

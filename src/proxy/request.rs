@@ -58,7 +58,7 @@ async fn answer_and_log(
     address: IpAddr,
 ) -> RequestAnswer {
     let started = Instant::now();
-    client.clock.begin_request();
+    client.timeouts.begin_request();
     let state = &context.state;
     let form = state.api.error_format(request.uri().path());
     let (head, body) = request.into_parts();
@@ -96,14 +96,14 @@ async fn answer_and_log(
         }
     };
     let waits = head.headers.contains_key(EXPECT);
-    let unread = drain::start(body, waits, &client.connection_clock);
+    let unread = drain::start(body, waits, &client.connection_timeouts);
     if unread.is_some() && !response.headers().contains_key(CONNECTION) {
         // Neither side can tell whether the body or the next request follows.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     complete(request, form, &mut response, &mut record);
     let (log, metrics) = (Arc::clone(&state.log), Arc::clone(&state.metrics));
-    let observers = ResponseObservers { log, metrics, clock: Rc::clone(&client.clock) };
+    let observers = ResponseObservers { log, metrics, timeouts: Rc::clone(&client.timeouts) };
     let response = LoggedBody::wrap(response, record, observers, unread);
     RequestAnswer { response, upgrade }
 }

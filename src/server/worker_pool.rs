@@ -147,12 +147,12 @@ impl WorkerPool {
 
     /// Sends a ping to every worker.
     pub(super) fn ping_all(&self) -> PendingReplies {
-        let asked = self.active.iter().map(|worker| {
+        let replies = self.active.iter().map(|worker| {
             let (answer, answered) = oneshot::channel();
             worker.send(WorkerCommand::Ping(answer));
             (worker.name.clone(), answered)
         });
-        PendingReplies(asked.collect())
+        PendingReplies(replies.collect())
     }
 
     /// Waits until every worker has ended; each limits its own drain.

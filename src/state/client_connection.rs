@@ -68,9 +68,9 @@ pub struct ClientConnection {
     pub tls: Option<TlsSession>,
     /// false for plaintext on a TLS listener: its requests are redirected
     pub is_served: bool,
-    pub clock: Rc<TimeoutTracker>,
+    pub timeouts: Rc<TimeoutTracker>,
     /// the same tracker, but of the whole connection if several requests share it
-    pub connection_clock: Rc<TimeoutTracker>,
+    pub connection_timeouts: Rc<TimeoutTracker>,
     /// bytes of an answer that are buffered
     pub piece: usize,
     pub trust: Rc<ConnectionTrust>,
@@ -94,7 +94,7 @@ impl ClientConnection {
         rules: Arc<ListenerRules>,
     ) -> Result<Self, InvalidHeaderValue> {
         let Admission { permit, exceeded, unauthenticated, generation } = admission;
-        let clock = Rc::new(TimeoutTracker::for_unauthenticated(
+        let timeouts = Rc::new(TimeoutTracker::for_unauthenticated(
             Arc::clone(&state.client_timeouts),
             Arc::clone(&unauthenticated),
         ));
@@ -104,8 +104,8 @@ impl ClientConnection {
             address: HeaderValue::from_str(&addresses.client.address().to_string())?,
             is_served: tls.is_some() || !rules.tls,
             tls,
-            connection_clock: Rc::clone(&clock),
-            clock,
+            connection_timeouts: Rc::clone(&timeouts),
+            timeouts,
             piece: READ_BYTES,
             trust: Rc::new(ConnectionTrust::new(unauthenticated)),
             exceeded,
@@ -118,7 +118,7 @@ impl ClientConnection {
 
     /// A number that no other open connection of this process has. All streams of a connection have the same.
     pub fn number(&self) -> u64 {
-        u64::try_from(Rc::as_ptr(&self.connection_clock).addr()).unwrap_or_default()
+        u64::try_from(Rc::as_ptr(&self.connection_timeouts).addr()).unwrap_or_default()
     }
 
     pub fn exceeded(&self) -> Option<LimitExceeded> {
@@ -128,8 +128,8 @@ impl ClientConnection {
     /// The same client for one stream of the connection, with its own timeout tracker.
     #[must_use]
     pub fn for_stream(&self, state: &AppState, piece: usize) -> Self {
-        let clock = Rc::new(TimeoutTracker::new(Arc::clone(&state.client_timeouts)));
-        Self { clock, piece, ..self.clone() }
+        let timeouts = Rc::new(TimeoutTracker::new(Arc::clone(&state.client_timeouts)));
+        Self { timeouts, piece, ..self.clone() }
     }
 
     /// The reason why the client is no longer admitted. The access list is checked once for each configuration.

@@ -256,66 +256,67 @@ mod tests {
         TimeoutTracker::new(Arc::new(ClientTimeouts { header, idle, write }))
     }
 
-    fn clock(header: Duration, idle: Duration) -> TimeoutTracker {
+    fn tracker(header: Duration, idle: Duration) -> TimeoutTracker {
         with(header, idle, MinRate { grace: LONG, rate: 0 })
     }
 
-    fn run(clock: &TimeoutTracker, prepare: impl FnOnce(&TimeoutTracker)) -> Option<TimedOut> {
+    fn run(tracker: &TimeoutTracker, prepare: impl FnOnce(&TimeoutTracker)) -> Option<TimedOut> {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
             return None;
         };
-        prepare(clock);
-        runtime.block_on(async { tokio::time::timeout(SHORT * 20, clock.expired()).await.ok() })
+        prepare(tracker);
+        runtime.block_on(async { tokio::time::timeout(SHORT * 20, tracker.expired()).await.ok() })
     }
 
     #[test]
     fn each_state_has_its_own_deadline() {
-        assert_eq!(run(&clock(SHORT, LONG), |_| ()), Some(TimedOut::Head));
-        assert_eq!(run(&clock(SHORT, SHORT), TimeoutTracker::end_response), Some(TimedOut::Idle));
-        assert_eq!(run(&clock(SHORT, LONG), TimeoutTracker::end_response), None);
-        assert_eq!(run(&clock(SHORT, SHORT), TimeoutTracker::begin_request), None);
+        assert_eq!(run(&tracker(SHORT, LONG), |_| ()), Some(TimedOut::Head));
+        assert_eq!(run(&tracker(SHORT, SHORT), TimeoutTracker::end_response), Some(TimedOut::Idle));
+        assert_eq!(run(&tracker(SHORT, LONG), TimeoutTracker::end_response), None);
+        assert_eq!(run(&tracker(SHORT, SHORT), TimeoutTracker::begin_request), None);
     }
 
     #[test]
     fn only_clients_without_pending_data_hibernate() {
-        fn request(clock: &TimeoutTracker) {
-            clock.begin_request();
-            clock.end_response();
+        fn request(tracker: &TimeoutTracker) {
+            tracker.begin_request();
+            tracker.end_response();
         }
         let cases: [(fn(&TimeoutTracker), _); 5] = [
             (request, Some(TimedOut::Hibernate)),
             (|_| (), None),
             (TimeoutTracker::begin_request, None),
-            (|clock| (request(clock), clock.note_read()).1, None),
-            (|clock| (request(clock), request(clock)).1, None),
+            (|tracker| (request(tracker), tracker.note_read()).1, None),
+            (|tracker| (request(tracker), request(tracker)).1, None),
         ];
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         for (index, (prepare, expected)) in cases.into_iter().enumerate() {
-            let clock = clock(LONG, LONG);
-            prepare(&clock);
-            let hibernate =
-                async { tokio::time::timeout(HIBERNATE_AFTER / 2, clock.expired_or_hibernate()).await.ok() };
+            let tracker = tracker(LONG, LONG);
+            prepare(&tracker);
+            let hibernate = async {
+                tokio::time::timeout(HIBERNATE_AFTER / 2, tracker.expired_or_hibernate()).await.ok()
+            };
             assert_eq!(runtime.block_on(hibernate), expected, "{index}");
         }
     }
 
     #[test]
     fn a_response_in_flight_is_not_idle() {
-        let clock = clock(SHORT, SHORT);
-        clock.end_response();
-        clock.note_write_blocked();
-        assert_eq!(run(&clock, |_| ()), None);
-        assert_eq!(run(&clock, |clock| clock.note_written(0)), Some(TimedOut::Idle));
+        let tracker = tracker(SHORT, SHORT);
+        tracker.end_response();
+        tracker.note_write_blocked();
+        assert_eq!(run(&tracker, |_| ()), None);
+        assert_eq!(run(&tracker, |tracker| tracker.note_written(0)), Some(TimedOut::Idle));
     }
 
     #[test]
     fn a_body_uses_no_head_timeout() {
-        let clock = Rc::new(clock(SHORT, SHORT));
-        clock.end_response();
-        let draining = TimeoutTracker::draining(&clock);
-        assert_eq!(run(&clock, TimeoutTracker::note_read), None);
+        let tracker = Rc::new(tracker(SHORT, SHORT));
+        tracker.end_response();
+        let draining = TimeoutTracker::draining(&tracker);
+        assert_eq!(run(&tracker, TimeoutTracker::note_read), None);
         drop(draining);
-        assert_eq!(run(&clock, |_| ()), Some(TimedOut::Idle));
+        assert_eq!(run(&tracker, |_| ()), Some(TimedOut::Idle));
     }
 
     #[test]
@@ -329,26 +330,26 @@ mod tests {
         let origin = UnauthenticatedOrigin { listener: &Arc::from("listen"), source: None, has_permit: true };
         let connection = Arc::new(connections.register(room, &origin));
         let deadlines = ClientTimeouts { header: LONG, idle: LONG, write: MinRate { grace: LONG, rate: 0 } };
-        let clock = Rc::new(TimeoutTracker::for_unauthenticated(Arc::new(deadlines), connection));
+        let tracker = Rc::new(TimeoutTracker::for_unauthenticated(Arc::new(deadlines), connection));
         let kilobytes = || connections.bytes() >> 10;
-        clock.begin_request();
+        tracker.begin_request();
         let busy = kilobytes();
-        let draining = TimeoutTracker::draining(&clock);
-        clock.end_response();
-        clock.note_read();
+        let draining = TimeoutTracker::draining(&tracker);
+        tracker.end_response();
+        tracker.note_read();
         assert!(kilobytes() >= busy, "a body is taken in beside its answer");
         drop(draining);
         assert!(kilobytes() < busy);
-        clock.set_multiplexed();
-        clock.begin_request();
+        tracker.set_multiplexed();
+        tracker.begin_request();
         let multiplexed = kilobytes();
         assert!(multiplexed > busy);
-        clock.note_write_blocked();
+        tracker.note_write_blocked();
         assert!(kilobytes() > multiplexed, "streams, and what the client does not take");
-        clock.note_written(1);
+        tracker.note_written(1);
         assert_eq!(kilobytes(), multiplexed);
-        let draining = TimeoutTracker::draining(&clock);
-        clock.end_response();
+        let draining = TimeoutTracker::draining(&tracker);
+        tracker.end_response();
         assert_eq!(kilobytes(), multiplexed, "a body is taken in beside its answer");
         drop(draining);
         assert!(kilobytes() < multiplexed);

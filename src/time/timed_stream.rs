@@ -19,7 +19,7 @@ const MAX_OWN_RESPONSE_BYTES: usize = 1024;
 /// A stream that reports to its timeout tracker.
 pub struct TimedStream<S> {
     stream: S,
-    clock: Rc<TimeoutTracker>,
+    timeouts: Rc<TimeoutTracker>,
     /// read before, returned first
     early: Bytes,
     /// ready to be returned, before `early`
@@ -44,10 +44,10 @@ pub struct UntimedStream<S> {
 }
 
 impl<S> TimedStream<S> {
-    pub fn new(stream: S, early: Bytes, clock: Rc<TimeoutTracker>) -> Self {
+    pub fn new(stream: S, early: Bytes, timeouts: Rc<TimeoutTracker>) -> Self {
         Self {
             stream,
-            clock,
+            timeouts,
             early,
             ready: Bytes::new(),
             heads: None,
@@ -58,8 +58,8 @@ impl<S> TimedStream<S> {
 
     /// For a library that serves HTTP/1. It reads one head at a time, with an encoded target. If a head is malformed, the
     /// response of the library is kept for `into_parts`, because it has no body that says why.
-    pub fn http1(stream: S, early: Bytes, clock: Rc<TimeoutTracker>) -> Self {
-        Self { heads: Some(HeadTracker::new()), ..Self::new(stream, early, clock) }
+    pub fn http1(stream: S, early: Bytes, timeouts: Rc<TimeoutTracker>) -> Self {
+        Self { heads: Some(HeadTracker::new()), ..Self::new(stream, early, timeouts) }
     }
 
     /// Ends the reports to the timeout tracker.
@@ -73,7 +73,7 @@ impl<S> TimedStream<S> {
     fn hand_over(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
         let Some(heads) = &mut self.heads else { return };
         let read = buffer.filled().get(before..).unwrap_or_default();
-        let taken = heads.take(read, || self.clock.take_body_length());
+        let taken = heads.take(read, || self.timeouts.take_body_length());
         if taken.bytes == read.len() && taken.mended.is_none() {
             return;
         }
@@ -89,7 +89,7 @@ impl<S> TimedStream<S> {
         let there = self.early.len().min(buffer.remaining());
         let Some(heads) = &mut self.heads else { return put(buffer, &mut self.early) };
         let read = self.early.get(..there).unwrap_or_default();
-        let taken = heads.take(read, || self.clock.take_body_length());
+        let taken = heads.take(read, || self.timeouts.take_body_length());
         let plain = self.early.split_to(taken.bytes);
         self.ready = taken.mended.map_or(plain, Bytes::from);
         put(buffer, &mut self.ready);
@@ -97,7 +97,7 @@ impl<S> TimedStream<S> {
 
     /// Keeps a response that the library writes without a request. Returns whether it did.
     fn keep_own_response(&mut self, bytes: &[u8]) -> bool {
-        let is_own = self.heads.is_some() && self.clock.settled.get();
+        let is_own = self.heads.is_some() && self.timeouts.settled.get();
         if !is_own || self.own_response.len() + bytes.len() > MAX_OWN_RESPONSE_BYTES {
             return false;
         }
@@ -107,8 +107,8 @@ impl<S> TimedStream<S> {
 
     fn note_write(&self, polled: &Poll<io::Result<usize>>) {
         match polled {
-            Poll::Ready(written) => self.clock.note_written(*written.as_ref().unwrap_or(&0)),
-            Poll::Pending => self.clock.note_write_blocked(),
+            Poll::Ready(written) => self.timeouts.note_written(*written.as_ref().unwrap_or(&0)),
+            Poll::Pending => self.timeouts.note_write_blocked(),
         }
     }
 }
@@ -132,13 +132,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
             } else {
                 put(buffer, &mut this.ready);
             }
-            this.clock.note_read();
+            this.timeouts.note_read();
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.clock.note_read();
+            self.timeouts.note_read();
             self.hand_over(buffer, before);
         }
         polled
@@ -149,17 +149,17 @@ impl<S: ClientStream> TimedStream<S> {
     /// Checks whether the client of a long request is still connected. An HTTP/1 client sends nothing in that time, so a
     /// read does not show it.
     fn check_client(&mut self, context: &Context<'_>) {
-        if !self.clock.check_due.take() {
+        if !self.timeouts.check_due.take() {
             return;
         }
-        let (written, now) = (self.clock.response.get().bytes(), Instant::now());
+        let (written, now) = (self.timeouts.response.get().bytes(), Instant::now());
         let (_, since) = *self.last_progress.insert(match self.last_progress {
             Some((before, since)) if before == written => (before, since),
             Some(_) | None => (written, now),
         });
-        let waited = now.saturating_duration_since(since.max(self.clock.since.get()));
+        let waited = now.saturating_duration_since(since.max(self.timeouts.since.get()));
         if self.stream.has_left(waited) {
-            self.clock.mark_client_left();
+            self.timeouts.mark_client_left();
             context.waker().wake_by_ref();
         }
     }
@@ -180,14 +180,14 @@ impl<S: ClientStream> AsyncWrite for TimedStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.clock.note_flush();
+        self.timeouts.note_flush();
         self.check_client(context);
         let polled = Pin::new(&mut self.stream).poll_flush(context);
         // A flush that waits neither now nor before has sent nothing.
         if polled.is_pending() {
-            self.clock.note_write_blocked();
-        } else if self.clock.write_waits.get().is_some() {
-            self.clock.note_written(0);
+            self.timeouts.note_write_blocked();
+        } else if self.timeouts.write_waits.get().is_some() {
+            self.timeouts.note_written(0);
         }
         polled
     }

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_without_names_is_alone() {
+    fn a_certificate_without_names_has_its_own_set() {
         let selection = SniResolver::new(&[candidate(Id::RSA, &[]), candidate(Id::EC, &["a.example.com"])]);
         assert_eq!(selection.sets, [vec![0], vec![1]]);
     }

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_told_the_likely_one() {
+    fn an_unknown_name_gets_a_suggestion() {
         let table = parse_members(MEMBERS).unwrap();
         for (name, hint) in [
             ("N1", " (did you mean 'n1'?)"),

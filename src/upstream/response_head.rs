@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_is_no_answer() {
+    fn invalid_bytes_are_no_response() {
         for text in [
             "SSH-2.0-x\r\n\r\n",
             "HTTP/2 200 OK\r\n\r\n",

@@ -131,7 +131,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_failure_says_its_status() {
+    fn a_failure_has_its_status() {
         let failure = |body: &str| read("application/json", body).unwrap().failure().map(|it| it.as_u16());
         for body in ["{}", "{\"success\":1}", "{\"success\":true}", "{\"success\":1,\"status\":401}"] {
             assert_eq!(failure(body), None, "{body}");
@@ -148,7 +148,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_an_entity_stays() {
+    fn text_that_resembles_an_entity_stays() {
         for text in ["&", "&;", "& ;", "a&b", "&quot", "&averylongname;", "&#;"] {
             assert_eq!(unescaped(text), text);
         }

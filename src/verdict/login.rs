@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_shows_no_ticket_is_none() {
+    fn responses_without_ticket_are_no_login() {
         for (status, kind, body) in [
             (401, JSON, r#"{"data":{"ticket":"T"}}"#),
             (500, JSON, r#"{"data":{"ticket":"T"}}"#),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::nodegate::{PATIENCE, eventually};
+use crate::support::nodegate::{TIMEOUT, eventually};
 use crate::support::{Nodegate, Site};
 
 fn connect(from: &str, to: SocketAddr) -> TcpStream {
@@ -14,7 +14,7 @@ fn connect(from: &str, to: SocketAddr) -> TcpStream {
     socket.bind(&SocketAddr::new(from.parse().unwrap(), 0).into()).unwrap();
     socket.connect(&to.into()).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -116,7 +116,7 @@ fn dual_stack_ipv4_clients_count_as_ipv4() {
 }
 
 #[test]
-fn ipv6_clients_are_judged() {
+fn access_lists_apply_to_ipv6_clients() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["listen.address=::", "acl.deny_from=::/0"]);
     assert!(!is_served("::1", on("::1", &gate)));
@@ -128,7 +128,7 @@ fn ipv6_clients_are_judged() {
 }
 
 #[test]
-fn the_tunnel_turns_away_as_well() {
+fn the_tunnel_port_rejects_denied_clients() {
     let site = Site::pve();
     site.legacy("DENY_FROM=127.0.0.9\n");
     let gate = Nodegate::start_profile(&site, "spice", &[]);

@@ -3,10 +3,10 @@
 mod connections;
 mod failures;
 mod long_calls;
-mod packed;
 mod queue;
 mod shared;
 mod titles;
+mod zstd;
 
 use nodegate_standin::content;
 
@@ -91,7 +91,7 @@ fn a_slow_reader_does_not_fill_our_memory() {
 
 /// The client lists codings; nodegate asks the daemon for one of them.
 #[test]
-fn the_daemon_is_asked_for_one_coding() {
+fn the_daemon_gets_one_accepted_coding() {
     let site = Site::pve();
     let cases = [
         ("gzip, deflate, br, zstd", Some("gzip")),
@@ -120,7 +120,7 @@ fn the_daemon_is_asked_for_one_coding() {
 }
 
 #[test]
-fn the_daemon_is_told_who_the_client_is() {
+fn the_daemon_gets_the_client_address() {
     let site = Site::pve();
     let cookie = site.cookie("root@pam");
     for (listen, connect, expected) in [

@@ -18,7 +18,7 @@ const NAMES: [&str; 5] = [
     "content-security-policy",
 ];
 
-fn told(reply: &Reply) -> [Option<&str>; 5] {
+fn reported(reply: &Reply) -> [Option<&str>; 5] {
     NAMES.map(|name| reply.header(name))
 }
 
@@ -29,12 +29,15 @@ fn nosniff_is_always_sent() {
     site.write("/usr/share/pve-manager/index.html.tpl", "<!doctype html><title>[% nodename %]</title>");
     let gate = Nodegate::start(&site, &[]);
     for path in ["/", VERSION, "/nope"] {
-        assert_eq!(told(&gate.get(path, "")), [Some("nosniff"), None, None, None, None], "{path}");
+        assert_eq!(reported(&gate.get(path, "")), [Some("nosniff"), None, None, None, None], "{path}");
     }
     drop(gate);
     let gate = Nodegate::start(&site, &[&ALL[..], &["headers.nosniff=0"]].concat());
     let reply = gate.get(VERSION, &site.cookie("root@pam"));
-    assert_eq!(told(&reply), [None, Some("max-age=31536000"), Some("SAMEORIGIN"), Some("same-origin"), None]);
+    assert_eq!(
+        reported(&reply),
+        [None, Some("max-age=31536000"), Some("SAMEORIGIN"), Some("same-origin"), None]
+    );
     let page = gate.get("/", "");
     let policy = page.header("content-security-policy").unwrap();
     assert!(
@@ -100,7 +103,7 @@ fn chromium_reads_from_listed_origins_only() {
         .args([&page, &urls[0], &urls[1]])
         .output()
         .expect("nodejs is missing; `make test` installs what the tests need");
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(told, serde_json::json!([200, "TypeError: Failed to fetch"]), "{output:?}");
+    let reported: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(reported, serde_json::json!([200, "TypeError: Failed to fetch"]), "{output:?}");
     assert_eq!(site.daemon.requests().len(), 1, "the other one was not even asked");
 }

@@ -102,7 +102,7 @@ fn routes(site: &Site, profile: &str, cases: &[(&str, &str, &str)]) {
 }
 
 #[test]
-fn route_says_where_a_request_would_go() {
+fn route_names_the_destination_of_a_request() {
     let site = Site::pve();
     site.write("/etc/pve/.members", MEMBERS);
     let images = format!("static:{} open", site.path("/usr/share/pve-manager/images/x/logo.png").display());
@@ -139,7 +139,7 @@ fn route_says_where_a_request_would_go() {
 }
 
 #[test]
-fn route_knows_the_differences_between_the_products() {
+fn route_follows_the_rules_of_each_product() {
     let site = Site::pmg();
     let cases = [
         ("GET", "/api2/json/access/auth-realm", "daemon open"),

@@ -319,20 +319,20 @@ fn what_changes_by_itself_is_left_out() {
     trial.log_gets(&["/api2/json/nodes/node1/status", "/api2/json/standin/big", VERSION]);
     let outcome = trial.compare(&original.url(), Some(&trial.cookie()));
     assert_eq!(outcome.code, 0, "{outcome:?}");
-    let told: Vec<_> = outcome.stdout.lines().collect();
+    let reported: Vec<_> = outcome.stdout.lines().collect();
     assert!(
-        told[0].starts_with("2 of 3 calls compared in ") && told[0].contains(": 2 equal, 0 differ"),
-        "{told:?}"
+        reported[0].starts_with("2 of 3 calls compared in ") && reported[0].contains(": 2 equal, 0 differ"),
+        "{reported:?}"
     );
     let left_out =
         ["not compared: 1 change by themselves", "left out of answers: 1 values that change by themselves"];
-    assert_eq!(told[1..], left_out);
+    assert_eq!(reported[1..], left_out);
     // A lasting value beside it is a difference.
     trial.log_gets(&["/api2/json/nodes/node1/status?changed=1"]);
     let outcome = trial.compare(&original.url(), Some(&trial.cookie()));
-    let told: Vec<_> = outcome.stdout.lines().take(2).collect();
+    let reported: Vec<_> = outcome.stdout.lines().take(2).collect();
     let expected = ["GET /api2/json/nodes/node1/status?changed=1", "    data.memory.used: 1 != 2147483648"];
-    assert_eq!((outcome.code, told), (1, expected.to_vec()));
+    assert_eq!((outcome.code, reported), (1, expected.to_vec()));
 }
 
 #[test]
@@ -406,7 +406,7 @@ fn slow_answers_do_not_lower_the_rate() {
 }
 
 #[test]
-fn calls_left_out_are_told_with_reasons() {
+fn skipped_calls_are_listed_with_reasons() {
     let trial = Trial::start(Site::pve());
     let original = trial.original_daemon();
     trial.log(&[
@@ -440,13 +440,14 @@ fn files_of_two_machines_are_compared_by_digest() {
     ours.log_gets(&["/xtermjs/a.js?token=SECRET", "/xtermjs/same.js", "/nope"]);
     let outcome = ours.compare(&format!("https://{}", original.gate.address()), None);
     assert_eq!(outcome.code, 1, "{outcome:?}");
-    let told: Vec<_> = outcome.stdout.lines().collect();
-    assert_eq!(told[0], "GET /xtermjs/a.js?token=***");
+    let reported: Vec<_> = outcome.stdout.lines().collect();
+    assert_eq!(reported[0], "GET /xtermjs/a.js?token=***");
     assert!(
-        told[1].starts_with("    HTTP body: 3 bytes, sha256 ") && told[1].contains("… != 7 bytes, sha256 "),
-        "{told:?}"
+        reported[1].starts_with("    HTTP body: 3 bytes, sha256 ")
+            && reported[1].contains("… != 7 bytes, sha256 "),
+        "{reported:?}"
     );
-    assert!(told[2].ends_with(": 2 equal, 1 differ (original != nodegate)"), "{told:?}");
+    assert!(reported[2].ends_with(": 2 equal, 1 differ (original != nodegate)"), "{reported:?}");
 }
 
 #[test]
@@ -462,7 +463,7 @@ fn a_server_that_breaks_off_is_named() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_told_why() {
+fn unusable_comparisons_end_with_a_reason() {
     let trial = Trial::start(Site::pve());
     let site = &trial.site;
     site.write("/credential", "PVEAuthCookie=SECRET\n");

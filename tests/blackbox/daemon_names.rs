@@ -95,7 +95,7 @@ fn restart_starts_what_does_not_run() {
 }
 
 #[test]
-fn a_start_that_fails_says_why() {
+fn a_failed_start_reports_its_reason() {
     let machine = Machine::new(3);
     machine.site.legacy("CIPHERS=rubbish\n");
     let start = machine.ask(&["start"]);
@@ -112,7 +112,7 @@ fn start_with_debug_stays_in_the_foreground() {
     let mut child = machine.command("pveproxy", &["start", "--debug"]).spawn().unwrap();
     eventually("it serves", || machine.serves());
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-    eventually("its pid is told", || machine.pid() == Some(pid));
+    eventually("its pid file is written", || machine.pid() == Some(pid));
     assert_eq!(machine.ask(&["stop"]).code, 0);
     assert!(child.wait().unwrap().success());
 }

@@ -89,7 +89,7 @@ fn pipe_ends_learn_of_each_other() {
     let mut pipe = OpenOptions::new().write(true).open(&path).unwrap();
     pipe.write_all(b"x").unwrap();
     drop(session);
-    eventually("the writer is told", || pipe.write_all(&[0; 4096]).is_err());
+    eventually("the write fails", || pipe.write_all(&[0; 4096]).is_err());
     let mut session = gate.connect();
     session.send(format!("GET {FLAGGED}?path=/tmp/pipe HTTP/1.1\r\nHost: x\r\n{cookie}\r\n"));
     // The pipe has no writer: the connection ends in the middle of the body.

@@ -82,7 +82,7 @@ fn functions_are_counted_with_their_last_line() {
 }
 
 #[test]
-fn comments_are_told_from_code() {
+fn comments_are_distinguished_from_code() {
     assert_eq!(code("let a = \"https://x\"; // y"), "let a = \"https://x\"; ");
     assert_eq!(code(r#"a("\"//"); /// z"#), r#"a("\"//"); "#);
     assert_eq!(code("a / b"), "a / b");
@@ -302,7 +302,7 @@ fn raw_settings_stay_within_config() {
 }
 
 #[test]
-fn the_leaf_crate_knows_nothing_of_the_engine() {
+fn the_leaf_crate_names_no_engine_code() {
     for (name, text) in sources("spice/src") {
         for line in shipped(&text).lines().map(code) {
             assert!(!line.contains("nodegate::"), "spice/src/{name}: {line}");

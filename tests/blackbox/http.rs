@@ -105,7 +105,7 @@ fn head_is_get_without_body() {
 }
 
 #[test]
-fn options_are_told_to_everybody() {
+fn options_needs_no_login() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let api = Some("GET, HEAD, POST, PUT, DELETE, OPTIONS");

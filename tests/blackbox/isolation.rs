@@ -7,7 +7,7 @@ use crate::support::{Nodegate, Session, Site, all_at_once};
 const ECHO: &str = "/api2/json/standin/echo";
 
 /// The head as it came over the wire, checked line by line: every name is one that nodegate writes, once.
-fn assert_built_anew(site: &Site, seen: &Recorded, what: &str) {
+fn assert_rebuilt(site: &Site, seen: &Recorded, what: &str) {
     let text = String::from_utf8_lossy(&seen.head).into_owned();
     let lines: Vec<_> = text.trim_end().split("\r\n").skip(1).collect();
     let mut names: Vec<_> = lines.iter().map(|line| line.split(':').next().unwrap().to_lowercase()).collect();
@@ -73,10 +73,10 @@ fn no_client_spelling_reaches_the_daemon() {
         site.daemon.clear();
         let headers = format!("{}{spelling}\r\n", site.cookie("root@pam"));
         assert_eq!(gate.get(ECHO, &headers).status, 200, "{spelling}");
-        assert_built_anew(&site, &site.daemon.last(), spelling);
+        assert_rebuilt(&site, &site.daemon.last(), spelling);
         let headers = format!("{}{headers}", site.csrf("root@pam"));
         assert_eq!(gate.request("PUT", ECHO, &headers, b"a=1").status, 200, "{spelling}");
-        assert_built_anew(&site, &site.daemon.last(), spelling);
+        assert_rebuilt(&site, &site.daemon.last(), spelling);
     }
 }
 
@@ -173,11 +173,11 @@ fn trailers_of_a_chunked_body_are_dropped() {
     let body = "3;evil=1\r\na=1\r\n0\r\nPVEClientIP: 6.6.6.6\r\nCookie: PVEAuthCookie=evil\r\n\r\n";
     let seen = smuggle(&site, &gate, framing, body);
     assert_eq!(seen[0].body, b"a=1");
-    assert_built_anew(&site, &seen[0], "trailers");
+    assert_rebuilt(&site, &seen[0], "trailers");
 }
 
 #[test]
-fn an_absolute_target_goes_on_as_a_path() {
+fn an_absolute_target_is_forwarded_as_a_path() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -185,7 +185,7 @@ fn an_absolute_target_goes_on_as_a_path() {
     for target in [format!("https://node1:8006{ECHO}?a=1"), format!("http://NODE1:8006{ECHO}?a=1")] {
         assert_eq!(session.request("GET", &target, &cookie, b"").status, 200, "{target}");
         assert_eq!(site.daemon.last().target, format!("{ECHO}?a=1"));
-        assert_built_anew(&site, &site.daemon.last(), &target);
+        assert_rebuilt(&site, &site.daemon.last(), &target);
     }
 }
 

@@ -39,7 +39,7 @@ fn heads_that_are_no_requests_leave_a_line() {
 }
 
 #[test]
-fn the_log_lies_where_the_setting_says() {
+fn the_setting_chooses_the_log_file() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["log.access=/var/log/pveproxy/elsewhere.log"]);
     gate.get("/nope", "");

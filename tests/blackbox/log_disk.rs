@@ -73,12 +73,12 @@ fn a_full_disk_leaves_no_half_lines() {
         log().contains("/after")
     });
     assert!(is_whole(&log()), "{}", log());
-    eventually("it is told how many are lost", || gate.stderr().contains("lines were lost"));
+    eventually("the lost lines are counted", || gate.stderr().contains("lines were lost"));
     assert_eq!(gate.stderr().matches("cannot be written").count(), 1, "{}", gate.stderr());
     let written = log().matches("/full/").count();
-    let told = regex::Regex::new(r"is written again; (\d+) lines were lost").unwrap();
-    let told: usize = told.captures(&gate.stderr()).unwrap()[1].parse().unwrap();
-    assert!(told >= 100 - written, "{told} lines are lost, {written} of 100 are there");
+    let reported = regex::Regex::new(r"is written again; (\d+) lines were lost").unwrap();
+    let reported: usize = reported.captures(&gate.stderr()).unwrap()[1].parse().unwrap();
+    assert!(reported >= 100 - written, "{reported} lines are lost, {written} of 100 are there");
     assert!(gate.stop().success());
 }
 
@@ -100,9 +100,9 @@ fn check_warns_of_a_nearly_full_disk() {
     let site = Site::pve();
     assert_eq!(checked(&site, "size=4m", "", &[]), "");
     let filled = "head -c 4000000 /dev/zero >filler";
-    let told = checked(&site, "size=4m", filled, &[]);
+    let reported = checked(&site, "size=4m", filled, &[]);
     let message = "is nearly full: 0 MiB of 4 MiB (4 %) are free";
-    assert!(told.starts_with("profile: ") && told.contains(message), "{told}");
+    assert!(reported.starts_with("profile: ") && reported.contains(message), "{reported}");
     let elsewhere = "log.access=/var/log/pveproxy/deeper/still/access.log";
     assert!(checked(&site, "size=4m", filled, &[elsewhere]).contains("nearly full"), "by what is there");
     assert_eq!(checked(&site, "size=4m", filled, &["log.access=/tmp/access.log"]), "", "another disk");
@@ -112,7 +112,7 @@ fn check_warns_of_a_nearly_full_disk() {
 }
 
 #[test]
-fn check_tells_of_a_full_disk_as_json() {
+fn check_reports_a_full_disk_as_json() {
     if !can_mount() {
         return;
     }
@@ -120,8 +120,8 @@ fn check_tells_of_a_full_disk_as_json() {
     let inner = command(&["--root", site.root().to_str().unwrap(), "check", "--json", "pve"]);
     let filled = "head -c 4000000 /dev/zero >filler";
     let outcome = Outcome::of(&mut with_small_disk(&site, "size=4m", filled, &inner));
-    let told: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
-    let warnings = told["warnings"].as_array().unwrap();
+    let reported: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let warnings = reported["warnings"].as_array().unwrap();
     let warning = warnings.iter().find(|warning| warning["key"] == "log.access").unwrap();
     assert!(warning["message"].as_str().unwrap().contains("nearly full"), "{warning}");
 }

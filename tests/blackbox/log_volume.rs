@@ -206,11 +206,11 @@ fn flood(gate: &Nodegate, (port, path, cookie): (u16, &str, &str), http2: bool) 
         waiting.len()
     };
     eventually("all are accounted for", || failures(&gate.stderr(), "192.0.2.7").1 > count);
-    let (lines, told) = failures(&gate.stderr(), "192.0.2.7");
+    let (lines, reported) = failures(&gate.stderr(), "192.0.2.7");
     let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
     println!("{lines} lines for {count} failures in {seconds} s");
     assert!(lines <= before + 5 + seconds + 3, "{lines} lines in {seconds} s");
-    assert!(told > count, "{told} of {count}: the failures are counted");
+    assert!(reported > count, "{reported} of {count}: the failures are counted");
 }
 
 #[test]
@@ -244,10 +244,10 @@ fn many_addresses_are_logged_one_after_the_other() {
         session.send("CONNECT x:1 HTTP/1.0\r\nHost: x:1\r\n\r\n");
         assert_eq!(session.reply(false).status, 401);
     }
-    let told = |address: &String| failures(&gate.stderr(), address).0 > 0;
+    let reported = |address: &String| failures(&gate.stderr(), address).0 > 0;
     let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
-    let at_once = addresses.iter().filter(|address| told(address)).count();
+    let at_once = addresses.iter().filter(|address| reported(address)).count();
     println!("{at_once} addresses within {seconds} s");
     assert!(at_once <= 100 * (seconds + 2), "{at_once} in {seconds} s");
-    eventually("each address is in the log", || addresses.iter().all(told));
+    eventually("each address is in the log", || addresses.iter().all(reported));
 }

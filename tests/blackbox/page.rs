@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nodegate_standin::now;
 
-use crate::support::nodegate::{eventually, looked_again};
+use crate::support::nodegate::{eventually, wait_for_next_poll};
 use crate::support::{Nodegate, Outcome, Reply, Site};
 
 const PVE_INDEX: &str = "/usr/share/pve-manager/index.html.tpl";
@@ -306,7 +306,7 @@ fn pages_know_users_by_valid_cookies_only() {
     assert_eq!(values["username"], "");
     // keys that cannot be read: the page still comes, to say so
     std::fs::remove_file(site.path("/etc/pve/authkey.pub")).unwrap();
-    looked_again();
+    wait_for_next_poll();
     assert_eq!(shown(&gate.get("/", &site.cookie("root@pam")))["token"], "null");
 }
 
@@ -417,8 +417,8 @@ fn a_broken_template_is_named_without_its_path() {
     assert!(text.starts_with("the template 'index.html.tpl' of this page, line 2: "), "{text}");
     assert!(text.contains("'PERL'"), "{text}");
     assert!(gate.stderr().contains("usr/share/pve-manager/index.html.tpl"));
-    let told = Outcome::ask(&site, &["check", "pve"]).stderr;
-    assert!(told.contains("index.html.tpl: line 2: ") && told.contains("'PERL'"), "{told}");
+    let reported = Outcome::ask(&site, &["check", "pve"]).stderr;
+    assert!(reported.contains("index.html.tpl: line 2: ") && reported.contains("'PERL'"), "{reported}");
     site.write(PVE_INDEX, "now it works");
     assert_eq!(gate.get("/", "").text(), "now it works");
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::nodegate::{PATIENCE, command, eventually};
+use crate::support::nodegate::{TIMEOUT, command, eventually};
 use crate::support::{Nodegate, Outcome, Site};
 
 const VERSION: &str = "/api2/json/version";
@@ -42,7 +42,7 @@ fn socket_of(site: &Site, gate: &Nodegate) -> PathBuf {
 }
 
 #[test]
-fn status_tells_what_was_answered_and_how_fast() {
+fn status_reports_responses_and_latencies() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["acl.deny_from=127.0.0.9"]);
     let mut session = gate.connect();
@@ -169,7 +169,7 @@ fn control_clients_are_bounded() {
     let path = socket_of(&site, &gate);
     let connect = || {
         let stream = UnixStream::connect(&path).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream
     };
     for question in ["rubbish\n", "{\"command\":\"stop\"}\n", "{\"command\":\"reload\",\"confirm\":-1}\n"] {
@@ -209,7 +209,7 @@ fn reload_applies_and_names_new_settings() {
 }
 
 #[test]
-fn a_reload_that_is_refused_names_every_problem() {
+fn a_rejected_reload_names_every_problem() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     site.write(SITE_FILE, "[limits]\nbody = \"much\"\nheaders = 1000\n");
@@ -228,7 +228,7 @@ fn a_reload_that_is_refused_names_every_problem() {
 }
 
 #[test]
-fn a_reload_that_nobody_confirms_is_taken_back() {
+fn an_unconfirmed_reload_is_reverted() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     site.write(SITE_FILE, "[acl]\npolicy = \"deny\"\n");
@@ -244,7 +244,7 @@ fn a_reload_that_nobody_confirms_is_taken_back() {
 
 /// `reload --confirm` was reverted; the files still deny all clients. The next reload must not lock them out.
 #[test]
-fn what_was_taken_back_stays_out() {
+fn a_reverted_configuration_stays_rejected() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let early = ask(&site, &gate, &["confirm"]);
@@ -313,7 +313,7 @@ fn force_and_a_confirmation_put_it_in_effect() {
 }
 
 #[test]
-fn a_reload_that_is_confirmed_stays() {
+fn a_confirmed_reload_stays() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     site.write(SITE_FILE, "[acl]\npolicy = \"deny\"\n");

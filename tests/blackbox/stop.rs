@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::nodegate::{PATIENCE, eventually, free_port};
+use crate::support::nodegate::{TIMEOUT, eventually, free_port};
 use crate::support::{Nodegate, Session, Site};
 
 const SLOW: &str = "/api2/json/standin/slow";
@@ -81,7 +81,7 @@ fn systemd_hears_of_start_and_stop() {
     let site = Site::pve();
     let path = site.path("/run/notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut command = Nodegate::prepared(&site, "pve", &[]);
     let gate = Nodegate::spawn(command.env("NOTIFY_SOCKET", &path));
     let heard = || {

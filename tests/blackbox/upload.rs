@@ -330,7 +330,7 @@ fn begun(site: &Site, gate: &Nodegate) -> Session {
 }
 
 #[test]
-fn a_client_that_goes_away_leaves_nothing() {
+fn a_disconnected_client_leaves_no_file() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     drop(begun(&site, &gate));
@@ -452,7 +452,7 @@ fn with_rules(site: &Site, rules: &str) -> Nodegate {
 }
 
 #[test]
-fn a_client_that_stops_sending_is_told_so() {
+fn a_stalled_client_gets_an_error() {
     let site = Site::pve();
     let gate = with_rules(&site, "patience = 1");
     let mut session = begun(&site, &gate);
@@ -484,9 +484,9 @@ fn an_unread_body_costs_no_memory() {
 }
 
 #[test]
-fn check_says_when_no_upload_is_possible() {
+fn check_reports_impossible_uploads() {
     let site = Site::pve();
     std::fs::remove_dir(site.path("/var/tmp")).unwrap();
-    let told = crate::support::Outcome::ask(&site, &["check", "pve"]).stderr;
-    assert!(told.contains("no upload is possible"), "{told}");
+    let reported = crate::support::Outcome::ask(&site, &["check", "pve"]).stderr;
+    assert!(reported.contains("no upload is possible"), "{reported}");
 }

@@ -14,11 +14,11 @@ try {
     const context = await browser.newContext({ ignoreHTTPSErrors: true });
     const page = await context.newPage();
     await page.goto(address);
-    const told = await page.evaluate((urls) => Promise.all(urls.map((url) => {
+    const reported = await page.evaluate((urls) => Promise.all(urls.map((url) => {
         const headers = { Authorization: 'PVEAPIToken=root@pam!t=5f0c1a52-0000-4000-8000-000000000001' };
         return fetch(url, { headers }).then((answer) => answer.status, String);
     })), urls);
-    console.log(JSON.stringify(told));
+    console.log(JSON.stringify(reported));
 } finally {
     await browser.close();
 }

@@ -14,15 +14,15 @@ const browser = await chromium.launch({
     ],
 });
 try {
-    const told = [];
+    const reported = [];
     for (const origin of process.argv.slice(2)) {
         const context = await browser.newContext({ ignoreHTTPSErrors: true });
         const page = await context.newPage();
         await page.goto(`${origin}/pve2/js/front.html`);
-        told.push(await page.evaluate(() => everything().catch(String)));
+        reported.push(await page.evaluate(() => everything().catch(String)));
         await context.close();
     }
-    console.log(JSON.stringify(told));
+    console.log(JSON.stringify(reported));
 } finally {
     await browser.close();
 }

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 
 const { chromium } = createRequire(new URL('../../target/browser/', import.meta.url))('playwright-core');
 const [url, rules] = process.argv.slice(2);
-const PATIENCE = 60_000;
+const TIMEOUT = 60_000;
 
 const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
@@ -15,13 +15,13 @@ const browser = await chromium.launch({
 const page = await (await browser.newContext({ ignoreHTTPSErrors: true })).newPage();
 const result = {};
 try {
-    const answer = await page.goto(url, { timeout: PATIENCE });
+    const answer = await page.goto(url, { timeout: TIMEOUT });
     result.status = answer.status();
     result.text = await page.evaluate(() => document.body.innerText);
     // The page of a stranger sets this once its script has read something of another server.
     if (result.text.includes('waits')) {
         console.log(JSON.stringify({ loaded: true }));
-        await page.waitForFunction(() => window.stolen, null, { timeout: PATIENCE });
+        await page.waitForFunction(() => window.stolen, null, { timeout: TIMEOUT });
         result.read = await page.evaluate(() => window.stolen);
     }
 } catch (error) {

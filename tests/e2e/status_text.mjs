@@ -14,7 +14,7 @@ try {
     const context = await browser.newContext({ ignoreHTTPSErrors: true });
     const page = await context.newPage();
     await page.goto(origin);
-    const told = await page.evaluate(async (path) => {
+    const reported = await page.evaluate(async (path) => {
         const headers = { Authorization: 'PVEAPIToken=root@pam!t=5f0c1a52-0000-4000-8000-000000000001' };
         const answer = await fetch(path, { headers });
         const ask = new XMLHttpRequest();
@@ -25,8 +25,8 @@ try {
         await asked;
         return { status: answer.status, fetched: answer.statusText, asked: ask.statusText };
     }, path);
-    const text = Buffer.from(told.fetched, 'latin1').toString();
-    console.log(JSON.stringify({ ...told, text: told.fetched === told.asked ? text : null }));
+    const text = Buffer.from(reported.fetched, 'latin1').toString();
+    console.log(JSON.stringify({ ...reported, text: reported.fetched === reported.asked ? text : null }));
 } finally {
     await browser.close();
 }

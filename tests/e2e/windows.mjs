@@ -19,7 +19,7 @@ try {
         await page.goto(`${origin}/pve2/js/windows.html`);
         pages.push(page);
     }
-    const told = await Promise.all(pages.map((page) => page.evaluate(async (seconds) => {
+    const reported = await Promise.all(pages.map((page) => page.evaluate(async (seconds) => {
         const paths = ['cluster/resources', 'cluster/tasks', 'nodes/node1/status'];
         const times = [];
         const until = performance.now() + seconds * 1000;
@@ -35,7 +35,7 @@ try {
         }
         return times;
     }, Number(seconds))));
-    console.log(JSON.stringify(told.flat()));
+    console.log(JSON.stringify(reported.flat()));
 } finally {
     await browser.close();
 }

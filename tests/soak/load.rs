@@ -8,7 +8,7 @@ use nodegate_standin::{Echo, now};
 
 use crate::client::{BINARY, CLOSE, FINAL, WebSocket, path};
 use crate::strangers::strangers;
-use crate::support::nodegate::PATIENCE;
+use crate::support::nodegate::TIMEOUT;
 use crate::support::{Nodegate, Session, Site};
 
 /// The clients of the run.
@@ -31,8 +31,8 @@ pub const LOADS: &[(&str, u32, Load)] = &[
     ("consoles", 3, consoles),
     ("tunnels", 2, tunnels),
     ("uploads", 1, uploads),
-    ("those who leave", 2, those_who_leave),
-    ("those who talk rubbish", 1, those_who_talk_rubbish),
+    ("leaving clients", 2, leaving_clients),
+    ("invalid clients", 1, invalid_clients),
     ("those with bad tickets", 1, those_with_bad_tickets),
     ("strangers", 2, strangers),
 ];
@@ -113,7 +113,7 @@ fn tunnels(scene: &Scene, until: Instant) -> u32 {
     rounds(until, |round| {
         let target = scene.site.keys.spice_target("node1", 100, scene.machine.address().port(), now());
         let mut viewer = TcpStream::connect(scene.viewers.local()).unwrap();
-        viewer.set_read_timeout(Some(PATIENCE)).unwrap();
+        viewer.set_read_timeout(Some(TIMEOUT)).unwrap();
         viewer.write_all(format!("CONNECT {target} HTTP/1.0\r\nHost: {target}\r\n\r\n").as_bytes()).unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -159,7 +159,7 @@ fn uploads(scene: &Scene, until: Instant) -> u32 {
 }
 
 /// In the middle of a head, a body, an answer, an upload, a console.
-fn those_who_leave(scene: &Scene, until: Instant) -> u32 {
+fn leaving_clients(scene: &Scene, until: Instant) -> u32 {
     rounds(until, |round| {
         let cookie = scene.site.cookie("root@pam");
         let mut session = scene.gate.connect();
@@ -188,7 +188,7 @@ fn those_who_leave(scene: &Scene, until: Instant) -> u32 {
     })
 }
 
-fn those_who_talk_rubbish(scene: &Scene, until: Instant) -> u32 {
+fn invalid_clients(scene: &Scene, until: Instant) -> u32 {
     let heads: [&[u8]; 5] = [
         b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
         b"\0\0\0\0",

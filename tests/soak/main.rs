@@ -56,7 +56,7 @@ const SETTINGS: [&str; 6] = [
 ];
 
 #[test]
-fn whatever_comes_and_goes_leaves_nothing_behind() {
+fn mixed_load_leaves_nothing_behind() {
     let seconds = std::env::var("SOAK_SECONDS").map_or(USUAL, |seconds| seconds.parse().unwrap());
     let site = Site::pve();
     site.write("/usr/share/pve-xtermjs/a.js", load::content(200_000));

@@ -105,7 +105,7 @@ fn pair(config: &Config, comparison: &ComparisonOptions, rules: RepeatRules) -> 
         )?,
         login: product.compare.login.clone(),
         login_page: product.gate.as_ref().and_then(|gate| gate.login_page.clone()),
-        pace: RequestRate::new(comparison.rate),
+        rate: RequestRate::new(comparison.rate),
         rules,
         secrets: SecretMask::new()?,
     })

@@ -24,7 +24,7 @@ pub(crate) struct ServerPair {
     /// a target that needs a login
     pub(crate) login: Option<String>,
     pub(crate) login_page: Option<String>,
-    pub(crate) pace: RequestRate,
+    pub(crate) rate: RequestRate,
     pub(crate) rules: RepeatRules,
     pub(crate) secrets: SecretMask,
 }
@@ -101,7 +101,7 @@ impl ServerPair {
 
     /// Sends both requests at the same time, with the original's name, which the answer may contain.
     async fn both(&self, target: &str) -> Result<ResponsePair, String> {
-        self.pace.turn().await;
+        self.rate.turn().await;
         let authority = self.original.authority();
         let get = async |server: &ComparedServer, name: &str| {
             let answer = server.get(target, &authority, self.credential.as_ref()).await;

@@ -29,16 +29,16 @@ mod tests {
 
     #[tokio::test]
     async fn turns_are_an_interval_apart() {
-        let (pace, interval) = (RequestRate::new(20), Duration::from_millis(50));
+        let (rate, interval) = (RequestRate::new(20), Duration::from_millis(50));
         let began = Instant::now();
         for _ in 0..4 {
-            pace.turn().await;
+            rate.turn().await;
         }
         assert!(began.elapsed() >= 3 * interval);
         tokio::time::sleep(4 * interval).await;
         let began = Instant::now();
         for _ in 0..3 {
-            pace.turn().await;
+            rate.turn().await;
         }
         assert!(began.elapsed() >= 2 * interval, "a pause allows no burst");
     }

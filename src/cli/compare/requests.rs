@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_gets_that_change_nothing_are_asked_again() {
+    fn only_safe_gets_are_replayed() {
         let line =
             |request: &str| format!("192.0.2.7 - - [22/11/2026:00:34:50 +0000] \"{request}\" 200 12\n");
         let text: String = [

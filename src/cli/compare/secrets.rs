@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_masked_wherever_they_stand() {
+    fn secrets_are_masked_everywhere() {
         let secrets = SecretMask::new().unwrap();
         for text in [
             "PVE:root@pam:65F0AAAA::c2VjcmV0",

@@ -88,8 +88,8 @@ impl StructureComparison<'_> {
         let key = naming_field(original, ours);
         let (original, ours) = self.unequal(&pattern, original, ours);
         let Some(key) = key else {
-            let lonely = |items: &[&Value]| items.iter().map(|item| (*item).clone()).collect::<Vec<_>>();
-            let (original, ours) = (lonely(&original), lonely(&ours));
+            let unpaired = |items: &[&Value]| items.iter().map(|item| (*item).clone()).collect::<Vec<_>>();
+            let (original, ours) = (unpaired(&original), unpaired(&ours));
             self.lists(place, &original, &ours);
             return;
         };

@@ -64,7 +64,7 @@ impl ComparisonSummary {
         self.equal + self.differing
     }
 
-    fn asked(&self) -> usize {
+    fn requested(&self) -> usize {
         self.compared() + self.changing + self.refused + self.unserved + self.failed
     }
 
@@ -95,7 +95,7 @@ impl ComparisonSummary {
         line(
             "not compared",
             &[
-                (all - self.asked().min(all), "not reached in the time"),
+                (all - self.requested().min(all), "not reached in the time"),
                 (self.refused, "refused by both (401, 403, 429)"),
                 (self.unserved, "without service at both (502 to 504, 595 to 599)"),
                 (self.changing, "change by themselves"),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_tells_what_was_compared() {
+    fn the_exit_code_depends_on_the_comparison() {
         let requests = LoggedRequests {
             targets: vec![String::new(); 4],
             left_out: BTreeMap::from([(LeftOut::Masked, 2)]),

@@ -290,7 +290,7 @@ fn an_unreadable_file_is_not_missing() {
 }
 
 #[tokio::test]
-async fn an_answer_tells_type_length_and_age() {
+async fn a_response_has_type_length_and_age() {
     let site = TestSite::new();
     site.write("root/a.js", "12345");
     site.write("root/A.JS", "12345");
@@ -411,7 +411,7 @@ async fn a_changed_file_is_read_again() {
 }
 
 #[tokio::test]
-async fn head_tells_what_get_would_send() {
+async fn head_has_the_headers_of_get() {
     let site = TestSite::new();
     site.write("root/a.js", script(5000));
     site.write("root/large.png", vec![7; 3 << 20]);

@@ -118,7 +118,7 @@ pub struct UploadRequest<'a> {
     pub client: &'a HeaderValue,
     /// whose turn the call that hands the file over takes at the daemon
     pub schedule: Box<ScheduledCall>,
-    pub clock: &'a Rc<TimeoutTracker>,
+    pub timeouts: &'a Rc<TimeoutTracker>,
 }
 
 impl UploadRequest<'_> {
@@ -154,7 +154,7 @@ pub async fn handle_upload(
     match reader.read().await {
         Ok(form) => hand_over(uploads, upload, form).await,
         Err(error) => {
-            drain::start(body.take(), false, upload.clock);
+            drain::start(body.take(), false, upload.timeouts);
             Err(error.into())
         }
     }

@@ -41,7 +41,7 @@ struct WaitingLines {
 }
 
 impl WaitingLines {
-    fn is_told(&self) -> bool {
+    fn has_command(&self) -> bool {
         !self.cuts.is_empty() || self.stop
     }
 }
@@ -83,8 +83,8 @@ impl LogQueue {
     /// Waits for lines and takes all; `spare` is an empty text for the next ones. A line after a pause is taken at
     /// once, a line right after others waits for more.
     fn take(&self, spare: String) -> WaitingLines {
-        let few = |waiting: &mut WaitingLines| waiting.lines.len() < FLUSH_BYTES && !waiting.is_told();
-        let none = |waiting: &mut WaitingLines| waiting.lines.is_empty() && !waiting.is_told();
+        let few = |waiting: &mut WaitingLines| waiting.lines.len() < FLUSH_BYTES && !waiting.has_command();
+        let none = |waiting: &mut WaitingLines| waiting.lines.is_empty() && !waiting.has_command();
         let gathered = self.changed.wait_timeout_while(self.lock(), WRITE_DELAY, few);
         let (waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         let mut waiting = self.changed.wait_while(waiting, none).unwrap_or_else(PoisonError::into_inner);

@@ -97,7 +97,7 @@ impl<S: ClientStream> Http2Connection<S> {
             connection,
             watch,
             streams: JoinSet::new(),
-            in_flight: Rc::new(InFlight::new(&client.clock)),
+            in_flight: Rc::new(InFlight::new(&client.timeouts)),
             windows: WindowState::Initial,
             shutdown: None,
         }
@@ -105,8 +105,8 @@ impl<S: ClientStream> Http2Connection<S> {
 
     /// Serves requests until the connection ends.
     pub(super) async fn serve(mut self, worker: &Rc<Worker>) -> ConnectionEnd {
-        let clock = Rc::clone(&self.client.clock);
-        let mut expired = pin!(clock.expired());
+        let timeouts = Rc::clone(&self.client.timeouts);
+        let mut expired = pin!(timeouts.expired());
         let Close { end, reason } = loop {
             let event = self.next_event(worker, expired.as_mut()).await;
             if let Some(close) = self.handle(worker, event) {

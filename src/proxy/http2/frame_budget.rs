@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_told_apart_however_they_are_cut() {
+    fn frames_are_recognized_however_they_are_split() {
         let all = [vec![0; PREFACE_BYTES], frame(DATA, 200), frame(PING, 8), frame(RST_STREAM, 4)].concat();
         for size in 1..all.len() {
             let mut budget = FrameBudget::new();

@@ -7,18 +7,18 @@ use crate::time::client_timeouts::TimeoutTracker;
 
 /// Reports to the connection's timeouts whether a request is running.
 pub(super) struct InFlight {
-    clock: Rc<TimeoutTracker>,
+    timeouts: Rc<TimeoutTracker>,
     running: Cell<usize>,
 }
 
 impl InFlight {
-    pub(super) fn new(clock: &Rc<TimeoutTracker>) -> Self {
-        Self { clock: Rc::clone(clock), running: Cell::new(0) }
+    pub(super) fn new(timeouts: &Rc<TimeoutTracker>) -> Self {
+        Self { timeouts: Rc::clone(timeouts), running: Cell::new(0) }
     }
 
     pub(super) fn begin(self: &Rc<Self>) -> RunningRequest {
         if self.running.replace(self.running.get() + 1) == 0 {
-            self.clock.begin_request();
+            self.timeouts.begin_request();
         }
         RunningRequest(Rc::clone(self))
     }
@@ -32,7 +32,7 @@ impl Drop for RunningRequest {
         let running = self.0.running.get().saturating_sub(1);
         self.0.running.set(running);
         if running == 0 {
-            self.0.clock.end_response();
+            self.0.timeouts.end_response();
         }
     }
 }

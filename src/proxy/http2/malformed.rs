@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn each_malformed_stream_is_told_once() {
+    fn each_malformed_stream_is_reported_once() {
         let mut mender = HeaderBlockMender::new(false);
         mender.malformed = vec![3, 7, 9];
         assert!(!mender.is_malformed(1) && mender.is_malformed(3) && !mender.is_malformed(8));

@@ -54,17 +54,19 @@ pub async fn serve<S: ClientStream>(
     stream: S,
     client: &Rc<ClientConnection>,
 ) -> ConnectionEnd {
-    client.clock.set_multiplexed();
+    client.timeouts.set_multiplexed();
     let is_trusted_proxy = worker.context().state.is_proxy(client.client_ip);
     let watch = FloodWatch::new(is_trusted_proxy);
-    let io =
-        WatchedStream::new(TimedStream::new(stream, Bytes::new(), Rc::clone(&client.clock)), watch.clone());
+    let io = WatchedStream::new(
+        TimedStream::new(stream, Bytes::new(), Rc::clone(&client.timeouts)),
+        watch.clone(),
+    );
     let builder = builder(&worker.context().state.config.settings.limits, is_trusted_proxy);
     let greeting = builder.handshake::<_, Bytes>(io);
     let connection = tokio::select! {
         biased;
         () = worker.stop.cancelled() => return ConnectionEnd::Closed,
-        _ = client.clock.expired() => return ConnectionEnd::NoRequest,
+        _ = client.timeouts.expired() => return ConnectionEnd::NoRequest,
         greeted = greeting => greeted,
     };
     match connection {

@@ -45,20 +45,20 @@ pub async fn serve(
 ) -> bool {
     let is_head = request.method() == Method::HEAD;
     let settings = &context.state.config.settings;
-    let pace = MinRate { grace: settings.timeout.write, rate: settings.limits.response_min_rate };
+    let min_rate = MinRate { grace: settings.timeout.write, rate: settings.limits.response_min_rate };
     let (mut parts, body) = request.into_parts();
     head::request(&mut parts);
     let length = head::length(&parts.headers);
     let wanted = head::expects_continue(&parts.headers).then(Arc::default);
     let body = StreamBody::new(body, length, wanted.clone());
     let request = Request::from_parts(parts, RequestBody::Http2(body));
-    let clock = Rc::clone(&client.clock);
+    let timeouts = Rc::clone(&client.timeouts);
     let handling = Box::pin(request::handle(context, client, request));
-    let Some(answer) = answered(&mut respond, handling, wanted, &clock).await else { return false };
+    let Some(answer) = answered(&mut respond, handling, wanted, &timeouts).await else { return false };
     let PreparedAnswer { closes, head, body } = PreparedAnswer::new(answer.response, is_head);
     let Ok(stream) = respond.send_response(head, body.is_none()) else { return closes };
     if let Some(body) = body {
-        let mut sending = ResponseSender { stream, sent: RateTracker::new(pace) };
+        let mut sending = ResponseSender { stream, sent: RateTracker::new(min_rate) };
         match sending.send(body).await {
             Ok(()) | Err(SendError::Left) => (),
             Err(SendError::Late) => {
@@ -78,7 +78,7 @@ async fn answered<A>(
     respond: &mut SendResponse<Bytes>,
     mut handling: Pin<Box<impl Future<Output = A>>>,
     mut wanted: Option<Arc<AtomicBool>>,
-    clock: &TimeoutTracker,
+    timeouts: &TimeoutTracker,
 ) -> Option<A> {
     let mut has_begun = false;
     let answer = poll_fn(|context| {
@@ -98,7 +98,7 @@ async fn answered<A>(
     })
     .await;
     if answer.is_none() && has_begun {
-        clock.mark_client_left();
+        timeouts.mark_client_left();
         drop(handling.await);
     }
     answer

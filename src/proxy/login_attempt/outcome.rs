@@ -45,7 +45,9 @@ pub fn verdict(
             };
             Some(read(&AnswerView { status: answer.status(), headers: answer.headers(), body }))
         }
-        Err(ResponseError::Upstream(error)) => error.phase.is_asked().then_some(CredentialVerdict::Unclear),
+        Err(ResponseError::Upstream(error)) => {
+            error.phase.follows_request().then_some(CredentialVerdict::Unclear)
+        }
         // An upload sends the same credential for its permission check first.
         Err(ResponseError::InvalidTicket(_)) => Some(CredentialVerdict::Refused),
         Err(ResponseError::ClientLeft | ResponseError::ForeignStream | ResponseError::StreamDenied) => {

@@ -74,7 +74,7 @@ enum SupervisorEvent {
     Hangup,
     Command(SupervisorCommand),
     Loaded(Result<ReloadOutcome, Vec<Diagnostic>>),
-    TakeBack,
+    Revert,
     Due(DueTimer),
 }
 
@@ -132,11 +132,11 @@ impl Supervisor {
                         break Some(successor);
                     }
                 }
-                SupervisorEvent::TakeBack => self.revert().await,
+                SupervisorEvent::Revert => self.revert().await,
                 SupervisorEvent::Due(due) => self.do_due(due),
             }
         };
-        drop(commands); // nobody is answered any more
+        drop(commands); // further commands get no answer
         self.lasting.metrics.start_draining();
         let stops = match successor {
             None => {
@@ -167,7 +167,7 @@ impl Supervisor {
             next = PendingReload::done(&mut self.loading), if !idle => SupervisorEvent::Loaded(next),
             _ = self.signals.hangup.recv(), if idle => SupervisorEvent::Hangup,
             Some(command) = commands.recv(), if idle => SupervisorEvent::Command(command),
-            () = due(until), if idle => SupervisorEvent::TakeBack,
+            () = due(until), if idle => SupervisorEvent::Revert,
             due = self.timers.next() => SupervisorEvent::Due(due),
         }
     }
@@ -198,9 +198,9 @@ impl Supervisor {
     fn do_due(&mut self, due: DueTimer) {
         match due {
             DueTimer::Watchdog => {
-                let asked = self.workers.ping_all();
+                let replies = self.workers.ping_all();
                 tokio::spawn(async move {
-                    let unresponsive = asked.unresponsive().await;
+                    let unresponsive = replies.unresponsive().await;
                     if unresponsive.is_empty() {
                         systemd::alive();
                     }

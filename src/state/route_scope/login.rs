@@ -45,7 +45,7 @@ impl LoginRule {
     }
 
     /// Whether the daemon would treat the user as one of the realm. A name that ends in another realm belongs to that
-    /// one, whatever else the login contains.
+    /// one, even if the login also names a realm.
     ///
     /// # Errors
     ///

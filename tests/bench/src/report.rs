@@ -65,9 +65,9 @@ impl Report {
 
     /// Prints a row and keeps it.
     pub(crate) fn add(&mut self, row: &Row) -> Result<()> {
-        let told = told(row);
-        print(&told);
-        let text = serde_json::to_string_pretty(&told)?;
+        let reported = reported(row);
+        print(&reported);
+        let text = serde_json::to_string_pretty(&reported)?;
         std::fs::write(self.folder.join(format!("{}.json", row.id)), text)?;
         Ok(())
     }
@@ -93,7 +93,7 @@ impl Report {
 }
 
 /// A row in the form in which it is kept: medians and spreads as text.
-fn told(row: &Row) -> Value {
+fn reported(row: &Row) -> Value {
     let series: Vec<_> = row
         .series
         .iter()
@@ -113,15 +113,15 @@ fn told(row: &Row) -> Value {
             json!({ "name": series.name, "figures": figures })
         })
         .collect();
-    let goals: Vec<_> = row.goals.iter().filter_map(|goal| told_goal(row, goal)).collect();
+    let goals: Vec<_> = row.goals.iter().filter_map(|goal| goal_as_json(row, goal)).collect();
     json!({ "id": row.id, "job": row.job, "series": series, "goals": goals })
 }
 
-fn told_goal(row: &Row, goal: &Goal) -> Option<Value> {
+fn goal_as_json(row: &Row, goal: &Goal) -> Option<Value> {
     let reached = goal.reached(row)?;
     let sign = if goal.better == Better::Higher { "≥" } else { "≤" };
     let whom = match goal.against {
-        Against::Nobody => String::new(),
+        Against::Nothing => String::new(),
         Against::Best => " × the best".to_owned(),
         Against::One(name) => format!(" × {name}"),
     };

@@ -23,7 +23,7 @@ fn connection(from: Option<&str>) -> Value {
 }
 
 #[test]
-fn a_crowd_crowds_out_nobody_elsewhere() {
+fn a_crowd_leaves_other_listeners_their_permits() {
     for protocol in BOTH {
         Place::visit(Product::Pmg, "connections = 20\n", &["limits.connections=30", HELD], |place| {
             let crowd = (100..140).map(|last| connection(Some(&format!("192.0.2.{last}"))));

@@ -27,16 +27,16 @@ fn guesses_in_every_format_are_counted() {
             });
             way.job(guesses.collect()).at_once();
             for (format, client) in clients {
-                let judged = place.judged(&client);
-                println!("{format}, {}: {judged} of {GUESSES} judged", way.name());
-                assert_eq!(judged, LIMIT, "{format}, {}", way.name());
+                let verified = place.verified(&client);
+                println!("{format}, {}: {verified} of {GUESSES} judged", way.name());
+                assert_eq!(verified, LIMIT, "{format}, {}", way.name());
             }
         });
     });
 }
 
 /// A right guess is answered at once and a wrong one after three seconds, so the client leaves and tries the next.
-fn judges_to_the_limit(leave: fn(Job) -> Vec<Answer>) {
+fn assert_guesses_stop_at_the_limit(leave: fn(Job) -> Vec<Answer>) {
     Place::visit(Product::Pmg, "", &[THREE], |place| {
         place.everywhere(|way| {
             let mut guesses: Vec<_> = (0..GUESSES).map(|number| way.guess("json", number)).collect();
@@ -44,27 +44,27 @@ fn judges_to_the_limit(leave: fn(Job) -> Vec<Answer>) {
             let mut job = way.job(guesses);
             job.pause = 0.4;
             let answers = leave(job);
-            let (judged, found) = (way.judged(), count(&answers, 200));
-            println!("{}: {judged} of {} judged, {found} found", way.name(), GUESSES + 1);
-            assert!(judged <= LIMIT, "{}: {judged} judged", way.name());
+            let (verified, found) = (way.verified(), count(&answers, 200));
+            println!("{}: {verified} of {} judged, {found} found", way.name(), GUESSES + 1);
+            assert!(verified <= LIMIT, "{}: {verified} judged", way.name());
             // On a slow machine a client may have left before it was heard.
-            assert!(judged < LIMIT || found == 0, "{}: the password was found: {answers:?}", way.name());
+            assert!(verified < LIMIT || found == 0, "{}: the password was found: {answers:?}", way.name());
         });
     });
 }
 
 #[test]
 fn guesses_that_are_given_up_are_counted() {
-    judges_to_the_limit(Job::leaving);
+    assert_guesses_stop_at_the_limit(Job::leaving);
 }
 
 #[test]
 fn guesses_whose_connection_closes_are_counted() {
-    judges_to_the_limit(Job::closing);
+    assert_guesses_stop_at_the_limit(Job::closing);
 }
 
 #[test]
-fn bodies_that_drip_lock_nobody_out() {
+fn dripping_bodies_lock_out_no_user() {
     Place::visit(Product::Pmg, "", &[THREE], |place| {
         place.everywhere(|way| {
             let mut login = way.guess("json", 0);
@@ -81,7 +81,7 @@ fn bodies_that_drip_lock_nobody_out() {
 }
 
 #[test]
-fn tokens_at_once_are_judged_to_the_limit() {
+fn concurrent_tokens_stop_at_the_limit() {
     Place::visit(Product::Pve, "", &[THREE], |place| {
         place.everywhere(|way| {
             let token = |number: usize| {
@@ -91,8 +91,8 @@ fn tokens_at_once_are_judged_to_the_limit() {
                 request("GET", "/api2/json/version", &headers, "")
             };
             let answers = way.job((0..GUESSES).map(token).collect()).at_once();
-            println!("{}: {} of {GUESSES} judged", way.name(), way.judged());
-            assert_eq!(way.judged(), LIMIT, "{}: {answers:?}", way.name());
+            println!("{}: {} of {GUESSES} judged", way.name(), way.verified());
+            assert_eq!(way.verified(), LIMIT, "{}: {answers:?}", way.name());
             assert_eq!(count(&answers, 429), GUESSES - LIMIT, "{}: {answers:?}", way.name());
         });
     });

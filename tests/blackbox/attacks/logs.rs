@@ -62,7 +62,7 @@ fn refusals_write_a_line_a_second() {
 
 /// Behind the limit, a guess costs its client time and a connection.
 #[test]
-fn refusals_close_and_are_late() {
+fn rejections_are_delayed_and_close_connections() {
     const FORGED: usize = 12;
     Place::visit(Product::Pmg, "", &["limits.login_failures=3"], |place| {
         place.everywhere(|way| {

@@ -44,7 +44,7 @@ fn bodies_that_stop_are_given_up_soon() {
         place.everywhere(|way| {
             let answers = way.job(vec![unfinished(way.guess("json", 0), 16_000, 15_000); 4]).at_once();
             assert_eq!(count(&answers, 408), 4, "{}: {answers:?}", way.name());
-            assert_eq!(way.judged(), 0, "{}", way.name());
+            assert_eq!(way.verified(), 0, "{}", way.name());
         });
     });
 }
@@ -60,8 +60,8 @@ fn bodies_of_many_strangers_have_a_budget() {
         });
     for (answers, other) in each_way {
         assert_eq!(other.status, 200, "another address has room: {}", other.text());
-        let told = |answer: &&Answer| answer.status == Some(503) && answer.retry.is_some();
-        let refused = answers.iter().filter(told).count();
+        let reported = |answer: &&Answer| answer.status == Some(503) && answer.retry.is_some();
+        let refused = answers.iter().filter(reported).count();
         println!("{refused} of {CALLS} got 503");
         assert!(refused >= CALLS / 3, "{answers:?}");
     }

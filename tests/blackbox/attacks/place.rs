@@ -85,7 +85,7 @@ impl Place {
     }
 
     /// Requests of a client that the daemon got.
-    pub fn judged(&self, client: &str) -> usize {
+    pub fn verified(&self, client: &str) -> usize {
         let requests = self.site.daemon.requests();
         requests.iter().filter(|request| request.header("PVEClientIP") == Some(client)).count()
     }
@@ -164,8 +164,8 @@ impl Way<'_> {
     }
 
     /// Requests of this client that the daemon got.
-    pub fn judged(&self) -> usize {
-        self.place.judged(&self.client)
+    pub fn verified(&self) -> usize {
+        self.place.verified(&self.client)
     }
 
     /// An honest request from the stranger's address, at the stranger's listener.

@@ -68,7 +68,7 @@ class Answer:
             self.over = True
             self.seconds = time.monotonic() - self.began
 
-    def told(self):
+    def reported(self):
         return {
             "status": self.status,
             "seconds": self.seconds,
@@ -405,7 +405,7 @@ def run(job):
     if job.get("until_closed"):
         for connection in stranger.connections:
             connection.see_end()
-    return [call.answer.told() for call in calls]
+    return [call.answer.reported() for call in calls]
 
 
 print(json.dumps(run(json.loads(sys.stdin.readline()))), flush=True)

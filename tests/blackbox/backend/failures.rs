@@ -75,7 +75,7 @@ fn a_closing_or_silent_daemon_is_a_596() {
 }
 
 #[test]
-fn a_daemon_that_talks_rubbish_is_599() {
+fn an_invalid_daemon_response_is_a_599() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");

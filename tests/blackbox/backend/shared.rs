@@ -59,7 +59,7 @@ fn all_workers_share_a_clients_call() {
 }
 
 #[test]
-fn whatever_differs_is_asked_by_itself() {
+fn different_calls_are_sent_separately() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -86,7 +86,7 @@ fn whatever_differs_is_asked_by_itself() {
 }
 
 #[test]
-fn it_is_off_by_default() {
+fn sharing_is_off_by_default() {
     let site = Site::pve();
     let gate = Nodegate::start_profile(&site, &profile(&site), &[]);
     ask(&gate, &vec![(SLOW, site.cookie("root@pam")); 3]);
@@ -112,7 +112,7 @@ fn errors_are_shared_and_large_answers_are_not() {
 }
 
 #[test]
-fn a_client_that_leaves_takes_nobody_with_it() {
+fn a_leaving_client_ends_no_shared_call() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let cookie = site.cookie("root@pam");

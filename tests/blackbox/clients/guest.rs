@@ -14,7 +14,7 @@ use nodegate_standin::{Certificate, KeyKind, now};
 use serde_json::{Value, json};
 
 use super::{missing, text};
-use crate::support::nodegate::{PATIENCE, eventually};
+use crate::support::nodegate::{TIMEOUT, eventually};
 use crate::support::{Nodegate, Site};
 
 pub const BANNER: &str = "guest ready>";
@@ -132,7 +132,7 @@ struct Monitor {
 
 impl Monitor {
     fn connect(path: &Path, qemu: &mut Child) -> Self {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         let stream = loop {
             match UnixStream::connect(path) {
                 Ok(stream) => break stream,

@@ -54,12 +54,12 @@ impl Browser {
     fn says(&mut self) -> Value {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
-        let told: Value = serde_json::from_str(&line).unwrap();
-        assert!(told["error"].is_null(), "{told:#}");
-        told
+        let reported: Value = serde_json::from_str(&line).unwrap();
+        assert!(reported["error"].is_null(), "{reported:#}");
+        reported
     }
 
-    fn asked_again(&mut self) -> Value {
+    fn request_again(&mut self) -> Value {
         self.stdin.write_all(b"again\n").unwrap();
         self.says()
     }
@@ -72,8 +72,8 @@ impl Drop for Browser {
     }
 }
 
-fn statuses(told: &Value) -> Vec<u64> {
-    told["nodes"].as_array().unwrap().iter().map(|node| node["status"].as_u64().unwrap()).collect()
+fn statuses(reported: &Value) -> Vec<u64> {
+    reported["nodes"].as_array().unwrap().iter().map(|node| node["status"].as_u64().unwrap()).collect()
 }
 
 #[test]
@@ -88,27 +88,27 @@ fn a_browser_survives_a_stopping_node() {
     let third = cluster.start(3, &[]);
 
     let mut browser = Browser::open(&format!("https://127.0.0.1:{}", gate.port()));
-    let told = browser.says();
+    let reported = browser.says();
     assert_eq!(
-        (&told["before"]["UserName"], &told["before"]["CSRFPreventionToken"]),
+        (&reported["before"]["UserName"], &reported["before"]["CSRFPreventionToken"]),
         (&"".into(), &"null".into())
     );
     assert_eq!(
-        (&told["after"]["UserName"], &told["after"]["NodeName"]),
+        (&reported["after"]["UserName"], &reported["after"]["NodeName"]),
         (&"root@pam".into(), &"node1".into())
     );
-    assert_eq!((statuses(&told), &told["greeting"]), (vec![200; 3], &GREETING.into()));
+    assert_eq!((statuses(&reported), &reported["greeting"]), (vec![200; 3], &GREETING.into()));
 
     assert_eq!(third.stop().code(), Some(0));
-    let told = browser.asked_again();
-    assert_eq!((statuses(&told), &told["open"]), (vec![200, 200, 595], &true.into()));
-    let message = told["nodes"][2]["message"].as_str().unwrap();
+    let reported = browser.request_again();
+    assert_eq!((statuses(&reported), &reported["open"]), (vec![200, 200, 595], &true.into()));
+    let message = reported["nodes"][2]["message"].as_str().unwrap();
     assert!(
         message.starts_with("Connection refused") && message.contains("node 'node3' at 127.0.0.3:"),
         "{message}"
     );
 
     let _third = cluster.start(3, &[]);
-    let told = browser.asked_again();
-    assert_eq!((statuses(&told), &told["open"]), (vec![200; 3], &true.into()));
+    let reported = browser.request_again();
+    assert_eq!((statuses(&reported), &reported["open"]), (vec![200; 3], &true.into()));
 }

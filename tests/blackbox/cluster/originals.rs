@@ -37,7 +37,7 @@ impl Node {
     }
 
     /// A request of the original proxy itself, to see what comes over the wire.
-    fn asked_by_original(&self, path: &str, more: &str) -> Reply {
+    fn request_from_original(&self, path: &str, more: &str) -> Reply {
         let headers = format!("{}{ANY_EVENT}{FROM_NODE}{more}", self.site.cookie("root@pam"));
         let mut session = self.gate.connect();
         let reply = session.request("GET", path, &headers, b"");
@@ -92,7 +92,7 @@ fn every_download_arrives(product: Product, count: usize) {
     for template in flagged {
         let path = target(&template);
         for coding in ["", "Accept-Encoding: gzip\r\n", "Accept-Encoding: zstd, gzip\r\n"] {
-            let direct = node.asked_by_original(&path, coding);
+            let direct = node.request_from_original(&path, coding);
             assert_eq!(direct.header("transfer-encoding"), None, "{template}");
             for other in &others {
                 let reply = other.get(&path, &format!("{cookie}{coding}"));
@@ -114,7 +114,7 @@ fn every_download_of_the_mail_gateway_arrives() {
 }
 
 #[test]
-fn whatever_has_no_length_ends_with_the_connection() {
+fn responses_without_length_end_with_the_connection() {
     let node = Node::start(Product::Pve, &["compression.api=1"]);
     node.site.write("/usr/share/pve-manager/js/app.js", "let a = 'b';\n".repeat(20_000));
     let pipe = node.site.path("/tmp/pipe");
@@ -124,7 +124,7 @@ fn whatever_has_no_length_ends_with_the_connection() {
         pipe.write_all(&content(SIZE)).unwrap();
     });
     let file_restore = "/api2/json/nodes/node1/storage/local/file-restore/download?path=/tmp/pipe";
-    let reply = node.asked_by_original(file_restore, "");
+    let reply = node.request_from_original(file_restore, "");
     writer.join().unwrap();
     assert!(reply.body == content(SIZE));
     assert_eq!((reply.header("transfer-encoding"), reply.header("content-length")), (None, None));
@@ -138,7 +138,7 @@ fn whatever_has_no_length_ends_with_the_connection() {
         ("/pve2/js/app.js", "Accept-Encoding: gzip\r\n"),
         ("/", "Accept-Encoding: gzip\r\n"),
     ] {
-        let reply = node.asked_by_original(path, more);
+        let reply = node.request_from_original(path, more);
         assert_eq!((reply.status, reply.header("transfer-encoding")), (200, None), "{path}");
         assert_eq!(reply.header("connection"), Some("close"), "{path}");
         assert!(!reply.body.is_empty(), "{path}");
@@ -173,12 +173,12 @@ fn nodegates_keep_their_connection_after_a_stream() {
         let reply = session.request("GET", path, &site.cookie("root@pam"), b"");
         assert!(reply.status == 200 && reply.body == content(200_000), "{}", reply.text());
     }
-    let told = crate::status::report(&cluster.nodes[1].site, &second, "pve");
-    assert_eq!(told["connections"]["total"], 1);
+    let reported = crate::status::report(&cluster.nodes[1].site, &second, "pve");
+    assert_eq!(reported["connections"]["total"], 1);
 }
 
 #[test]
-fn a_stream_that_breaks_off_looks_broken() {
+fn an_interrupted_stream_is_an_error_for_clients() {
     let node = Node::start(Product::Pve, &["timeout.answer_unprivileged=1"]);
     let headers = format!("{}{ANY_EVENT}{FROM_NODE}", node.site.cookie("root@pam"));
     for (path, is_whole) in [("drip?pieces=2&ms=100", true), ("drip?pieces=2&ms=3000", false)] {
@@ -243,10 +243,10 @@ fn daemon_files_are_cacheable_and_data_not() {
         let is_file = |template: &str| !template.ends_with("/journal");
         for template in downloads(node.site.profile()) {
             let reply = node.gate.get(&target(&template), &cookie);
-            let told = (reply.header("cache-control"), reply.header("pragma"));
+            let reported = (reply.header("cache-control"), reply.header("pragma"));
             let expected =
                 if is_file(&template) { (None, None) } else { (Some("max-age=0"), Some("no-cache")) };
-            assert_eq!(told, expected, "{template}");
+            assert_eq!(reported, expected, "{template}");
         }
         let log = "/api2/json/nodes/node1/tasks/UPID:node1:1:1:1:a:b:root@pam:/log";
         let reply = node.gate.get(log, &cookie);

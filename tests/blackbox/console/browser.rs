@@ -52,9 +52,10 @@ fn browse(site: &Site, gate: &Nodegate, kind: &str) -> serde_json::Value {
         .stderr(Stdio::inherit())
         .output()
         .expect("nodejs is installed");
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the script ends with JSON");
-    assert!(told["error"].is_null(), "{told:#}");
-    told
+    let reported: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("the script ends with JSON");
+    assert!(reported["error"].is_null(), "{reported:#}");
+    reported
 }
 
 /// Copies a package's files below the root, where nodegate serves them.
@@ -80,8 +81,8 @@ fn novnc_shows_a_guest_and_types_into_it() {
     page(&site, "novnc.html", "/usr/share/novnc-pve/page.html");
     let gate = start(&site);
     let guest = Guest::start(&site, port);
-    let told = browse(&site, &gate, "novnc");
-    assert_eq!(told["events"][0], "connect");
+    let reported = browse(&site, &gate, "novnc");
+    assert_eq!(reported["events"][0], "connect");
     eventually("the guest got the keys", || guest.typed().contains(KEYS));
 }
 
@@ -94,8 +95,8 @@ fn xterm_types_and_pastes_a_megabyte() {
     page(&site, "xterm.html", "/usr/share/pve-xtermjs/page.html");
     let gate = start(&site);
     let terminal = std::thread::spawn(move || termproxy(console.accept()));
-    let told = browse(&site, &gate, "xterm");
-    assert_eq!(told["events"], serde_json::json!(["ready", "close 1000"]));
+    let reported = browse(&site, &gate, "xterm");
+    assert_eq!(reported["events"], serde_json::json!(["ready", "close 1000"]));
     let (login, heard) = terminal.join().unwrap();
     assert!(login.starts_with("root@pam:PVEVNC:"));
     let line = "0123456789abcdef".repeat(PASTE / 16);
@@ -112,8 +113,8 @@ fn http_2_browsers_open_consoles_over_http_1() {
     page(&site, "xterm.html", "/usr/share/pve-xtermjs/page.html");
     let gate = start_with(&site, &["http2=true"]);
     let terminal = std::thread::spawn(move || termproxy(console.accept()));
-    let told = browse(&site, &gate, "xterm");
-    assert_eq!(told["events"], serde_json::json!(["ready", "close 1000"]));
+    let reported = browse(&site, &gate, "xterm");
+    assert_eq!(reported["events"], serde_json::json!(["ready", "close 1000"]));
     assert_eq!(terminal.join().unwrap().1.len(), KEYS.len() + PASTE);
     let has = |start: &str, end: &str| {
         site.access_log().lines().any(|line| line.contains(start) && line.contains(end))

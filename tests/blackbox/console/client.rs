@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use nodegate_standin::now;
 
-use crate::support::nodegate::PATIENCE;
+use crate::support::nodegate::TIMEOUT;
 use crate::support::{Nodegate, Reply, Session, Site};
 
 pub const FINAL: u8 = 0x80;
@@ -42,8 +42,8 @@ impl Console {
 
     pub fn accept(&self) -> TcpStream {
         let (stream, _) = self.listener.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream
     }

@@ -17,9 +17,9 @@ fn an_open_console_is_listed() {
     assert_eq!(read(&mut server, 5), b"12345");
     server.write_all(b"123").unwrap();
     assert_eq!(socket.data(3), b"123");
-    let told = report(&site, &gate, "pve");
-    assert_eq!((&told["consoles"], &told["tunnels"]), (&1.into(), &0.into()));
-    let console = &told["open"][0];
+    let reported = report(&site, &gate, "pve");
+    assert_eq!((&reported["consoles"], &reported["tunnels"]), (&1.into(), &0.into()));
+    let console = &reported["open"][0];
     assert_eq!(console["kind"], "console");
     assert_eq!(console["client"], "127.0.0.1");
     assert_eq!(console["user"], "root@pam");

@@ -111,7 +111,7 @@ fn a_cookie_without_ticket_needs_the_origin() {
 }
 
 #[test]
-fn only_a_ticket_the_daemon_knows_opens() {
+fn only_tickets_of_the_daemon_open_consoles() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let headers = site.cookie("root@pam") + &origin("https://evil.example.com");
@@ -161,8 +161,8 @@ fn a_foreign_origin_is_logged_once() {
         }
     }
     let lines = |what: &str| gate.stderr().lines().filter(|line| line.contains(what)).count();
-    let told = "console's own ticket; console.origins";
-    eventually("both are logged", || lines(told) == 2);
+    let reported = "console's own ticket; console.origins";
+    eventually("both are logged", || lines(reported) == 2);
     assert_eq!((lines("https://a.example.com"), lines("https://b.example.com")), (1, 1));
     assert!(!gate.stderr().contains("PVEVNC:"), "no ticket is logged");
 }

@@ -55,17 +55,17 @@ impl Stage {
             .args([&panel, &target, credential, &site.ticket("root@pam"), &csrf, API_TOKEN])
             .output()
             .expect("nodejs is missing; `make test` installs what the tests need");
-        let mut told: Value =
+        let mut reported: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
         let log = site.access_log()[before..].to_owned();
         for (name, call) in [("socket", "vncwebsocket"), ("upload", "/upload")] {
             let lines = log.lines().filter(|line| line.contains(call) && !line.contains("\"OPTIONS"));
             let status = |line: &str| line.rsplit(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
-            told[name] = json!(lines.filter_map(status).next_back());
+            reported[name] = json!(lines.filter_map(status).next_back());
         }
         let opened = |line: &&str| line.contains("opened a console") && line.contains(&panel);
-        told["logged"] = json!(gate.stderr().lines().filter(opened).count());
-        told
+        reported["logged"] = json!(gate.stderr().lines().filter(opened).count());
+        reported
     }
 }
 
@@ -76,26 +76,26 @@ fn a_panel_of_another_origin_shows_consoles() {
     let panel = "panel.example.com";
     let shared = "cors.origins={panel}";
     // With the console's own ticket and the cookie of the same domain.
-    let told = stage.act(panel, "cookie", &[shared]);
-    assert_eq!(told, json!({ "console": opened, "socket": 101, "upload": 200, "logged": 1 }));
-    let told = stage.act(panel, "cookie", &[shared, "console.origins={panel}"]);
-    assert_eq!(told, json!({ "console": opened, "socket": 101, "upload": 200, "logged": 0 }));
-    let told = stage.act(panel, "cookie", &[shared, OTHER]);
-    assert_eq!(told, json!({ "console": "closed 1006", "socket": 403, "upload": 200, "logged": 0 }));
+    let reported = stage.act(panel, "cookie", &[shared]);
+    assert_eq!(reported, json!({ "console": opened, "socket": 101, "upload": 200, "logged": 1 }));
+    let reported = stage.act(panel, "cookie", &[shared, "console.origins={panel}"]);
+    assert_eq!(reported, json!({ "console": opened, "socket": 101, "upload": 200, "logged": 0 }));
+    let reported = stage.act(panel, "cookie", &[shared, OTHER]);
+    assert_eq!(reported, json!({ "console": "closed 1006", "socket": 403, "upload": 200, "logged": 0 }));
     // With an API token.
-    let told = stage.act(panel, "token", &[shared, OTHER]);
-    assert_eq!(told, json!({ "console": opened, "socket": 101, "upload": 200, "logged": 0 }));
+    let reported = stage.act(panel, "token", &[shared, OTHER]);
+    assert_eq!(reported, json!({ "console": opened, "socket": 101, "upload": 200, "logged": 0 }));
 }
 
 #[test]
 fn foreign_pages_get_neither_console_nor_upload() {
     let stage = Stage::new();
     // Of the same site: the browser sends the cookie.
-    let told = stage.act("evil.example.com", "cookie", &[]);
-    assert_eq!(told, json!({ "console": "closed 1006", "socket": 401, "upload": 403, "logged": 0 }));
-    let told = stage.act("evil.example.com", "none", &[]);
-    assert_eq!(told, json!({ "console": "closed 1006", "socket": 403, "upload": 403, "logged": 0 }));
+    let reported = stage.act("evil.example.com", "cookie", &[]);
+    assert_eq!(reported, json!({ "console": "closed 1006", "socket": 401, "upload": 403, "logged": 0 }));
+    let reported = stage.act("evil.example.com", "none", &[]);
+    assert_eq!(reported, json!({ "console": "closed 1006", "socket": 403, "upload": 403, "logged": 0 }));
     // Of another site: `SameSite` keeps it back.
-    let told = stage.act("evil.example.net", "cookie", &[]);
-    assert_eq!(told, json!({ "console": "closed 1006", "socket": 401, "upload": 401, "logged": 0 }));
+    let reported = stage.act("evil.example.net", "cookie", &[]);
+    assert_eq!(reported, json!({ "console": "closed 1006", "socket": 401, "upload": 401, "logged": 0 }));
 }

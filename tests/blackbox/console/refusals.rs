@@ -16,7 +16,7 @@ fn refused(gate: &Nodegate, path: &str, headers: &str) -> Reply {
 }
 
 #[test]
-fn a_bad_handshake_is_told_what_is_wrong() {
+fn an_invalid_handshake_gets_a_reason() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let path = path(&site, "root@pam", 5999);
@@ -55,7 +55,7 @@ fn a_bad_handshake_is_told_what_is_wrong() {
 }
 
 #[test]
-fn the_gate_comes_first() {
+fn authentication_precedes_the_daemon() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let reply = refused(&gate, &path(&site, "root@pam", 5999), "Cookie: PVEAuthCookie=PVE:root@pam:1::x\r\n");
@@ -63,7 +63,7 @@ fn the_gate_comes_first() {
 }
 
 #[test]
-fn what_the_daemon_refuses_is_passed_on() {
+fn rejections_of_the_daemon_are_forwarded() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");
@@ -114,7 +114,7 @@ fn only_console_ports_are_connected_to() {
 }
 
 #[test]
-fn a_console_that_nobody_serves_is_named() {
+fn an_unreachable_console_is_named() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let (_taken, port) = bound_but_deaf();

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use nodegate_standin::{Keys, now};
 
-use crate::support::nodegate::{eventually, looked_again};
+use crate::support::nodegate::{eventually, wait_for_next_poll};
 use crate::support::{Nodegate, Site, all_at_once, require_root};
 
 const VERSION: &str = "/api2/json/version";
@@ -86,7 +86,7 @@ fn a_hung_cluster_file_system_delays_no_request() {
             assert_eq!(gate.get(OTHER_NODE, &cookie).status, 595, "it has no pin");
             assert!(before.elapsed() < Duration::from_secs(15), "{:?}", before.elapsed());
         });
-        looked_again();
+        wait_for_next_poll();
     }
     assert_eq!(gate.get(VERSION, "Cookie: PVEAuthCookie=PVE:x@pam:00000000::eA==\r\n").status, 401);
     assert!(hangs.elapsed() < Duration::from_secs(55), "slower than the time in which old contents count");
@@ -143,7 +143,7 @@ fn swapped_keys_reject_every_ticket() {
     for path in [KEY, "/etc/pve/authkey.pub.old"] {
         site.age(path, 3 * 3600);
     }
-    looked_again();
+    wait_for_next_poll();
     assert!(!passes(&site, &gate, &cookie(&site.keys, 0)), "younger than an old key may make");
     assert!(passes(&site, &gate, &cookie(&old, 0)));
     site.write(KEY, site.keys.public_pem());
@@ -157,7 +157,7 @@ fn a_truncated_node_list_fails_forwarding_only() {
     let cookie = site.cookie("root@pam");
     for half in ["", "{", &MEMBERS[..MEMBERS.len() / 2], "\0\0\0\0"] {
         site.write("/etc/pve/.members", half);
-        looked_again();
+        wait_for_next_poll();
         let reply = gate.get(OTHER_NODE, &cookie);
         assert_eq!(reply.status, 500, "{half}: {}", reply.text());
         assert!(!reply.text().contains("/etc/"), "{}", reply.text());

@@ -128,7 +128,7 @@ fn a_full_spool_is_a_507() {
     let is_empty = || fs::read_dir(&spool).unwrap().next().is_none();
     for _ in 0..3 {
         let reply = gate.request("POST", UPLOAD, &headers, &form(5_000_000));
-        assert_eq!(reply.status, 413, "told before: {}", reply.text());
+        assert_eq!(reply.status, 413, "reported before: {}", reply.text());
         // The length is not announced: the disk fills while the body comes.
         let mut session = gate.connect();
         session.send(format!(

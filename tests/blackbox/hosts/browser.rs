@@ -93,13 +93,13 @@ fn a_page_reads_no_metrics_by_rebinding() {
     leaves.store(true, Ordering::Relaxed);
     stranger.join().unwrap();
     let _gate = Nodegate::start(&site, &[&format!("metrics.listen=127.0.0.1:{port}")]);
-    let told = browser.next();
-    assert_eq!(told["read"]["status"], 421, "{told:#}");
-    assert!(!told.to_string().contains("nodegate_"), "{told:#}");
+    let reported = browser.next();
+    assert_eq!(reported["read"]["status"], 421, "{reported:#}");
+    assert!(!reported.to_string().contains("nodegate_"), "{reported:#}");
 }
 
 #[test]
-fn chromium_shows_pages_of_listed_names_alone() {
+fn chromium_shows_only_pages_of_listed_names() {
     let site = Site::pve();
     site.write("/usr/share/pve-manager/js/pvemanagerlib.js", "// the library");
     let gate = Nodegate::start(&site, &["listen.hosts=pve.example.com", "http2=true"]);
@@ -110,8 +110,8 @@ fn chromium_shows_pages_of_listed_names_alone() {
         [("pve.example.com", 200, "// the library"), ("evil.example", 421, "(setting listen.hosts)")]
     {
         let url = format!("https://{name}:{port}/pve2/js/pvemanagerlib.js");
-        let told = Browser::open(&url, rules).next();
-        assert_eq!(told["status"], status, "{told:#}");
-        assert!(told["text"].as_str().unwrap().contains(text), "{told:#}");
+        let reported = Browser::open(&url, rules).next();
+        assert_eq!(reported["status"], status, "{reported:#}");
+        assert!(reported["text"].as_str().unwrap().contains(text), "{reported:#}");
     }
 }

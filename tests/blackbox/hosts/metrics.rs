@@ -12,7 +12,7 @@ fn status(address: SocketAddr, request: &str) -> u16 {
 }
 
 #[test]
-fn metrics_are_read_under_known_names_alone() {
+fn metrics_are_served_only_under_known_names() {
     let site = Site::pve();
     let port = free_port();
     let address = SocketAddr::from(([127, 0, 0, 1], port));

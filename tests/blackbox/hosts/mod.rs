@@ -58,9 +58,9 @@ fn a_host_that_is_not_listed_gets_421() {
         assert!(reply.ends_with(&format!(" 200 {number}")), "{reply}");
     }
     let log = gate.stderr();
-    let told =
+    let reported =
         log.lines().filter(|line| line.contains("a request names a host that listen.hosts does not list"));
-    assert_eq!(told.count(), 1, "{log}");
+    assert_eq!(reported.count(), 1, "{log}");
 }
 
 #[test]
@@ -185,13 +185,13 @@ fn forwarded_hosts_of_trusted_proxies_count() {
     let site = Site::pve();
     let proxies = ["real_ip.header=X-Forwarded-For", "real_ip.allow_from=127.0.0.1"];
     let gate = Nodegate::start(&site, &[&[LISTED], &proxies[..]].concat());
-    let told = |host: &str, forwarded: &str| {
+    let reported = |host: &str, forwarded: &str| {
         let headers = format!("X-Forwarded-For: 192.0.2.50\r\nX-Forwarded-Host: {forwarded}\r\n");
         ask(&gate, host, "/nothing", &headers).status
     };
-    assert_eq!(told("pve.example.com", "a.lab.example.com"), 404);
-    assert_eq!(told("pve.example.com", "evil.example"), 421, "the front has written another Host");
-    assert_eq!(told("evil.example", "pve.example.com"), 421, "the page has written the header");
+    assert_eq!(reported("pve.example.com", "a.lab.example.com"), 404);
+    assert_eq!(reported("pve.example.com", "evil.example"), 421, "the front has written another Host");
+    assert_eq!(reported("evil.example", "pve.example.com"), 421, "the page has written the header");
 }
 
 #[test]

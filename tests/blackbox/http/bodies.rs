@@ -13,7 +13,7 @@ fn post(site: &Site, session: &mut Session, framing: &str) {
 }
 
 #[test]
-fn a_chunked_body_goes_on_with_its_length() {
+fn a_chunked_body_is_forwarded_with_its_length() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let mut session = gate.connect();
@@ -177,7 +177,7 @@ fn a_missing_body_times_out() {
 }
 
 #[test]
-fn a_body_that_breaks_off_reaches_nobody() {
+fn an_interrupted_body_reaches_no_daemon() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     for (framing, body) in [

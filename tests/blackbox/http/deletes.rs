@@ -11,7 +11,7 @@ const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 const JSON: &str = "Content-Type: application/json; charset=utf-8\r\n";
 
 #[test]
-fn parameters_of_a_body_go_on_as_query() {
+fn body_parameters_are_forwarded_as_query() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let headers = site.cookie("root@pam") + &site.csrf("root@pam");
@@ -61,8 +61,8 @@ fn parameters_that_fit_no_query_are_refused() {
     for (kind, body, status, message) in cases {
         let reply = gate.request("DELETE", USER, &(headers.clone() + kind), body.as_bytes());
         assert_eq!(reply.status, status, "{}", reply.text());
-        let told = reply.json()["message"].as_str().unwrap_or_default().to_owned();
-        assert!(told.contains(message), "{told}");
+        let reported = reply.json()["message"].as_str().unwrap_or_default().to_owned();
+        assert!(reported.contains(message), "{reported}");
     }
     let large = "a".repeat(524_289);
     assert_eq!(gate.request("DELETE", USER, &(headers.clone() + FORM), large.as_bytes()).status, 413);

@@ -73,8 +73,12 @@ fn a_browser_reads_the_phrase_as_status() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/status_text.mjs");
     let origin = format!("https://{}", gate.local());
     let output = finished(Command::new("node").arg(script).args([&origin, PATH]));
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((told["status"].as_u64(), told["text"].as_str()), (Some(500), Some(TEXT)), "{told}");
+    let reported: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (reported["status"].as_u64(), reported["text"].as_str()),
+        (Some(500), Some(TEXT)),
+        "{reported}"
+    );
 }
 
 #[test]

@@ -159,7 +159,7 @@ const MALFORMED: &[(&str, u16, &str)] = &[
 ];
 
 #[test]
-fn each_refusal_has_a_body_that_says_why() {
+fn each_rejection_has_a_reason_in_its_body() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.header=2"]);
     let long = |what: &str, count| what.repeat(count);

@@ -196,7 +196,7 @@ fn excess_streams_are_refused() {
 
 /// Frames of every kind, with flags, streams, lengths and contents as they fall.
 #[test]
-fn frames_that_make_no_sense_harm_nobody() {
+fn invalid_frames_harm_no_other_client() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let cookie = site.cookie("root@pam");

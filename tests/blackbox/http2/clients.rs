@@ -148,7 +148,7 @@ fn cookie_crumbs_are_joined() {
 }
 
 #[test]
-fn nothing_is_bridged_over_it() {
+fn http_2_opens_no_tunnel_and_no_console() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let ticket = format!("PVEAuthCookie={}", site.ticket("root@pam"));
@@ -187,7 +187,7 @@ fn nothing_is_bridged_over_it() {
 }
 
 #[test]
-fn the_port_of_viewers_offers_it_to_nobody() {
+fn the_tunnel_port_never_offers_http_2() {
     let site = Site::pve();
     let gate = Nodegate::start_profile(&site, "spice", &["http2=true"]);
     let output = Command::new("openssl")

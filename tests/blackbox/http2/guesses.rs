@@ -60,7 +60,7 @@ fn resets_gain_no_guesses() {
 
 /// By the end of the connection with and without a goodbye.
 #[test]
-fn correct_passwords_on_ended_streams_count_not() {
+fn correct_passwords_on_ended_streams_do_not_count() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
     let path = format!("{LOGIN}?standin-wait=12000");
@@ -75,7 +75,7 @@ fn correct_passwords_on_ended_streams_count_not() {
 }
 
 #[test]
-fn bodies_that_drip_on_streams_take_no_place() {
+fn dripping_bodies_on_streams_take_no_slot() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &["limits.login_failures=3"]);
     let mut wire = Wire::connect(&gate, &[]);
@@ -90,7 +90,7 @@ fn bodies_that_drip_on_streams_take_no_place() {
 }
 
 #[test]
-fn a_refusal_is_late_and_says_goodbye() {
+fn a_rejection_is_delayed_and_sends_goaway() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
     assert_eq!(log_in(&gate, WRONG), 401);

@@ -111,7 +111,7 @@ fn fault(wire: &mut Wire, stream: u32, block: &[u8], with_body: bool) -> Option<
 }
 
 #[test]
-fn a_malformed_request_ends_its_stream_alone() {
+fn a_malformed_request_ends_only_its_stream() {
     let (pve, pmg) = (Site::pve(), Site::pmg());
     let public =
         "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\nroute_scope = \"quarantine\"\n";
@@ -166,7 +166,7 @@ fn what_the_table_keeps_still_ends_the_connection() {
 }
 
 #[test]
-fn malformed_requests_are_a_flood_of_strangers_alone() {
+fn only_unauthenticated_malformed_requests_are_a_flood() {
     let site = Site::pve();
     let bad = [get(b"/x"), line(PLAIN, b"x-a", b"a\0b")].concat();
     let malformed = [get(b"/x"), line(PLAIN, b"connection", b"close")].concat();

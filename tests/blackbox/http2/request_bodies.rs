@@ -21,7 +21,7 @@ fn login(site: &Site, user: &str) -> [String; 2] {
 }
 
 #[test]
-fn curl_hears_why_a_large_body_is_refused() {
+fn curl_reads_why_a_large_body_is_rejected() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let data = format!("@{}", file(&site, LARGE));
@@ -50,7 +50,7 @@ fn curl_hears_why_a_large_body_is_refused() {
 }
 
 #[test]
-fn the_connection_goes_on_behind_a_refused_body() {
+fn the_connection_survives_a_rejected_body() {
     let site = Site::pve();
     let gate = start(&site, &["timeout.idle=2"]);
     let data = format!("@{}", file(&site, LARGE));
@@ -143,7 +143,7 @@ const ask = (path, body, more) => new Promise((resolve, reject) => {
 ";
 
 #[test]
-fn node_waits_and_is_refused_and_goes_on() {
+fn node_reuses_a_connection_after_a_rejection() {
     let site = Site::pve();
     let gate = start(&site, &[]);
     let [cookie, token] = login(&site, "root@pam");

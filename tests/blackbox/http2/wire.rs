@@ -7,7 +7,7 @@ use std::time::Duration;
 use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
 
 use crate::support::Nodegate;
-use crate::support::nodegate::PATIENCE;
+use crate::support::nodegate::TIMEOUT;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -65,7 +65,7 @@ impl Wire {
         builder.set_alpn_protos(b"\x02h2").unwrap();
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
         let stream = builder.build().connect("localhost", stream).unwrap();
         assert_eq!(stream.ssl().selected_alpn_protocol(), Some(&b"h2"[..]));
@@ -97,7 +97,7 @@ impl Wire {
                 Ok(0) => return None,
                 Ok(count) => self.buffer.extend(&chunk[..count]),
                 Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock) => {
-                    panic!("nothing came within {} s", PATIENCE.as_secs())
+                    panic!("nothing came within {} s", TIMEOUT.as_secs())
                 }
                 Err(_) => return None,
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nodegate_standin::{API_TOKEN, Config, Daemon, Product};
 
-use super::{LOGIN, VERSION, behind_a_proxy, from, judged, login, login_at};
+use super::{LOGIN, VERSION, behind_a_proxy, from, login, login_at, verified};
 use crate::support::{Nodegate, Site, all_at_once};
 
 const CLIENT: &str = "192.0.2.7";
@@ -63,7 +63,7 @@ fn wrong_passwords_count_in_every_format() {
         assert_counts(guess, &format!("{path}, HTTP/2: {http2}"));
         assert_eq!(login(&gate, &client, "root@pam", "demo").status, 429, "{path}");
     });
-    assert_eq!(judged(&site), 3 * cases.len());
+    assert_eq!(verified(&site), 3 * cases.len());
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn quarantine_login_failures_count_in_every_format() {
         };
         assert_counts(guess, &format!("{path}, HTTP/2: {http2}"));
     });
-    assert_eq!(judged(&site), 3 * cases.len());
+    assert_eq!(verified(&site), 3 * cases.len());
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn a_guess_without_a_readable_answer_counts() {
 
 /// nodegate cannot read a compressed answer.
 #[test]
-fn a_login_is_never_asked_for_compressed() {
+fn logins_request_no_compressed_response() {
     let site = Site::pve();
     let packing = Daemon::start(Config {
         keys: site.keys.clone(),

@@ -43,7 +43,7 @@ fn the_connection_limit_answers_503_within_tls() {
 }
 
 #[test]
-fn a_full_tunnel_door_says_so_too() {
+fn a_full_tunnel_port_answers_503() {
     let site = Site::pve();
     let gate = Nodegate::start_profile(&site, "spice", &["limits.connections=1"]);
     let _inside = TcpStream::connect(gate.local()).unwrap();

@@ -23,7 +23,7 @@ fn newcomer(gate: &Nodegate, client: &str) -> Session {
 }
 
 #[test]
-fn many_addresses_with_half_heads_keep_nobody_out() {
+fn half_heads_from_many_addresses_exclude_no_user() {
     for network in ["2001:db8:0:", "2001:db8:"] {
         let site = Site::pve();
         let gate = gate(&site, &["limits.connections=200"]);
@@ -49,7 +49,7 @@ fn many_addresses_with_half_heads_keep_nobody_out() {
 }
 
 #[test]
-fn silent_strangers_leave_places_to_users() {
+fn silent_clients_leave_permits_to_users() {
     let site = Site::pve();
     let gate = gate(&site, &["limits.connections=40"]);
     let silent = |each: usize| {

@@ -45,10 +45,11 @@ fn fail2ban_bans_only_the_logged_addresses() {
     let written: Vec<_> = written.collect();
     assert_eq!(found(&written.concat()), ["192.0.2.7", "2001:db8::7"]);
     let message = |line: &String| line[line.find("authentication failure; ").unwrap()..].to_owned();
-    let told = written.iter().map(|line| format!("Nov 25 21:00:00 node1 nodegate[4711]: {}", message(line)));
-    let told: String = told.collect();
-    assert_eq!(found(&told).len(), 2, "{told}");
-    assert!(found(&told.replace("nodegate[", "sshd[")).is_empty());
+    let reported =
+        written.iter().map(|line| format!("Nov 25 21:00:00 node1 nodegate[4711]: {}", message(line)));
+    let reported: String = reported.collect();
+    assert_eq!(found(&reported).len(), 2, "{reported}");
+    assert!(found(&reported.replace("nodegate[", "sshd[")).is_empty());
 }
 
 /// The lines that fail2ban reads of a log that nodegate wrote to stderr.

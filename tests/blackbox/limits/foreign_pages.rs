@@ -3,7 +3,7 @@
 use nodegate_standin::{Keys, now};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{BEHIND_A_PROXY, LOGIN, behind_a_proxy, from, judged, login};
+use super::{BEHIND_A_PROXY, LOGIN, behind_a_proxy, from, login, verified};
 use crate::support::{Nodegate, Reply, Session, Site};
 
 const CLIENT: &str = "192.0.2.7";
@@ -37,7 +37,7 @@ fn logins_of_foreign_pages_are_refused_unheard() {
         let headers = from(CLIENT) + &fetch("cross-site", EVIL);
         assert_eq!(gate.request(method, &format!("/api2/json{path}"), &headers, b"").status, 403, "{call}");
     }
-    assert_eq!(judged(&site), 0);
+    assert_eq!(verified(&site), 0);
     assert!(!gate.stderr().contains("authentication failure"), "{}", gate.stderr());
     for browser in ["", "Sec-Fetch-Site: none\r\n", &fetch("same-origin", "https://pve.example.com")] {
         assert_eq!(log_in(&gate, "demo", browser).status, 200, "{browser}");

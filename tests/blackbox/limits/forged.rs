@@ -6,7 +6,7 @@ use nodegate_standin::{Keys, now};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{BEHIND_A_PROXY, LOGIN, VERSION, behind_a_proxy, from, login};
-use crate::support::nodegate::{eventually, looked_again};
+use crate::support::nodegate::{eventually, wait_for_next_poll};
 use crate::support::{Nodegate, Reply, Session, Site, all_at_once};
 
 const CLIENT: &str = "192.0.2.7";
@@ -89,7 +89,7 @@ fn a_rejected_ticket_passes_once_its_key_exists() {
         assert_eq!(gate.get(VERSION, &(from(CLIENT) + &ticket)).status, 401);
     }
     other.write_pve(site.root());
-    looked_again();
+    wait_for_next_poll();
     assert!(page(&gate, CLIENT, &ticket).text().contains("root@pam"));
 }
 
@@ -140,7 +140,7 @@ fn tickets_whose_key_was_replaced_are_no_guesses() {
         assert_eq!(gate.get(VERSION, &(from(CLIENT) + cookie)).status, 200);
     }
     other.write_pve(site.root());
-    looked_again();
+    wait_for_next_poll();
     all_at_once(&cookies, |cookie| assert_eq!(gate.get(VERSION, &(from(CLIENT) + cookie)).status, 401));
     for cookie in &cookies {
         assert_eq!(page(&gate, CLIENT, cookie).text(), "user ''");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nodegate_standin::{API_TOKEN, now};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{BEHIND_A_PROXY, LOGIN, VERSION, behind_a_proxy, from, judged, login};
+use super::{BEHIND_A_PROXY, LOGIN, VERSION, behind_a_proxy, from, login, verified};
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Reply, Session, Site, all_at_once};
 
@@ -56,14 +56,14 @@ impl Listener {
 
     /// Sends a guess that the daemon takes so long to answer, and waits until the daemon has it.
     fn send(&self, form: &str, milliseconds: u32) -> Session {
-        let before = judged(&self.site);
+        let before = verified(&self.site);
         let mut session = Session::tls(self.address);
         let (client, length) = (from(CLIENT), form.len());
         session.send(format!(
             "POST {LOGIN}?standin-wait={milliseconds} HTTP/1.1\r\nHost: node1\r\n{client}{FORM}\
              Content-Length: {length}\r\n\r\n{form}"
         ));
-        eventually("the daemon is asked", || judged(&self.site) > before);
+        eventually("the daemon is asked", || verified(&self.site) > before);
         session
     }
 }
@@ -92,12 +92,12 @@ fn dripping_bodies_take_no_place(listener: &Listener) {
 }
 
 #[test]
-fn bodies_that_drip_take_no_place() {
+fn dripping_bodies_take_no_slot() {
     dripping_bodies_take_no_place(&Listener::full(&[THREE]));
 }
 
 #[test]
-fn bodies_that_drip_at_the_quarantine_take_none() {
+fn dripping_bodies_at_the_quarantine_take_none() {
     dripping_bodies_take_no_place(&Listener::quarantine(&[THREE]));
 }
 
@@ -114,7 +114,7 @@ fn a_correct_password_without_client_is_no_failure() {
 
 /// By a reset of TCP, by closing it, and by the end of what the client sends.
 #[test]
-fn leaving_frees_no_place() {
+fn leaving_frees_no_slot() {
     let listener = Listener::full(&[THREE]);
     let leave: [fn(Session); 3] = [Session::reset, drop, |mut session| session.finish_tcp()];
     let sessions: Vec<_> = (0..3).map(|_| listener.send(&listener.wrong, 6000)).collect();
@@ -122,11 +122,11 @@ fn leaving_frees_no_place() {
         leave(session);
     }
     std::thread::sleep(Duration::from_millis(1500));
-    let seen = judged(&listener.site);
+    let seen = verified(&listener.site);
     let began = Instant::now();
     assert!(is_refused(&listener.log_in(CLIENT, &listener.wrong)));
     assert!(began.elapsed() > Duration::from_secs(2), "the places were free after {:?}", began.elapsed());
-    assert_eq!((seen, judged(&listener.site)), (3, 3));
+    assert_eq!((seen, verified(&listener.site)), (3, 3));
     assert_eq!(listener.log_in(NEIGHBOUR, &listener.right).status, 200);
 }
 
@@ -148,7 +148,7 @@ fn a_guess_outlives_the_retirement_of_its_worker() {
             session
         })
         .collect();
-    eventually("the daemon is asked", || judged(&site) == 3);
+    eventually("the daemon is asked", || verified(&site) == 3);
     site.write("/etc/nodegate/pve.toml", "workers = 1\n");
     gate.signal(nix::sys::signal::Signal::SIGHUP);
     sessions.into_iter().for_each(Session::reset);
@@ -207,8 +207,8 @@ fn answers_of_open_calls_prove_no_token() {
             (open, gate.get(VERSION, &authorization(secret)).status)
         };
         let all: Vec<_> = (0..4).map(statuses).collect();
-        let judged = all.iter().filter(|(_, version)| *version == 401).count();
-        assert!(judged <= 3 && all[3] == (429, 429), "{method} {path}: {all:?}");
+        let verified = all.iter().filter(|(_, version)| *version == 401).count();
+        assert!(verified <= 3 && all[3] == (429, 429), "{method} {path}: {all:?}");
     });
 }
 
@@ -283,7 +283,7 @@ fn a_revoked_token_fails_after_a_reload() {
 
 /// The first call of a token may be an upload: its verdict is that of the check before the file.
 #[test]
-fn a_new_tokens_upload_holds_no_place() {
+fn a_new_tokens_upload_holds_no_slot() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
     let headers = from(CLIENT) + &format!("Authorization: PVEAPIToken={API_TOKEN}\r\n");
@@ -300,7 +300,7 @@ fn a_new_tokens_upload_holds_no_place() {
 
 /// A directory service that is slow for all users: no password was wrong.
 #[test]
-fn waiting_in_vain_is_no_guess() {
+fn a_wait_that_times_out_is_no_guess() {
     let listener = Listener::full(&["limits.login_failures=1", "timeout.answer=90"]);
     let slow = listener.send(&listener.right, 80_000);
     let (mut session, began) = (Session::tls(listener.address), Instant::now());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nodegate_standin::{API_TOKEN, Keys, forged_ticket, now};
 
-use super::{LOGIN, VERSION, behind_a_proxy, from, judged, login, login_at};
+use super::{LOGIN, VERSION, behind_a_proxy, from, login, login_at, verified};
 use crate::listening::namespace::Namespace;
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Reply, Session, Site, all_at_once};
@@ -36,12 +36,12 @@ fn the_login_limit_blocks_an_address_a_minute() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &[THREE]);
     use_up(&gate, CLIENT);
-    assert_eq!(judged(&site), 3);
+    assert_eq!(verified(&site), 3);
     let began = Instant::now();
     let reply = login(&gate, CLIENT, "root@pam", "demo");
     assert!(is_refused(&reply), "{reply:?}");
-    assert!(began.elapsed() >= Duration::from_secs(3), "told early: {:?}", began.elapsed());
-    assert_eq!(judged(&site), 3, "the daemon has seen what was refused");
+    assert!(began.elapsed() >= Duration::from_secs(3), "reported early: {:?}", began.elapsed());
+    assert_eq!(verified(&site), 3, "the daemon has seen what was refused");
     // Neither the user nor the neighbour nor who is logged in is locked out.
     assert_eq!(login(&gate, "192.0.2.8", "root@pam", "demo").status, 200);
     assert_eq!(gate.get(VERSION, &(from(CLIENT) + &site.cookie("root@pam"))).status, 200);
@@ -50,7 +50,7 @@ fn the_login_limit_blocks_an_address_a_minute() {
 
 /// The daemon may have verified a login that it does not answer in time.
 #[test]
-fn a_login_that_nobody_waits_for_counts() {
+fn an_abandoned_login_counts() {
     let site = Site::pve();
     let one = ["limits.login_failures=1", "timeout.answer=2", "timeout.answer_unprivileged=2"];
     let gate = behind_a_proxy(&site, &one);
@@ -61,7 +61,7 @@ fn a_login_that_nobody_waits_for_counts() {
         from(CLIENT),
         form.len()
     ));
-    eventually("the daemon is asked", || judged(&site) == 1);
+    eventually("the daemon is asked", || verified(&site) == 1);
     session.reset();
     eventually("it is logged", || site.access_log().contains("\" 596 "));
     let reply = login(&gate, CLIENT, "root@pam", "demo");
@@ -126,16 +126,16 @@ fn concurrent_guesses_stop_at_the_limit() {
         assert!(reply.status == 401 || is_refused(&reply), "{reply:?}");
         refused.fetch_add(usize::from(reply.status == 429), std::sync::atomic::Ordering::Relaxed);
     });
-    assert_eq!((judged(&site), refused.into_inner()), (3, 37));
+    assert_eq!((verified(&site), refused.into_inner()), (3, 37));
 }
 
 #[test]
-fn good_logins_at_once_all_succeed_however_many() {
+fn many_concurrent_good_logins_all_succeed() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &[THREE, "workers=2"]);
     let cases: Vec<_> = (0..40).collect();
     all_at_once(&cases, |_| assert_eq!(login(&gate, CLIENT, "root@pam", "demo").status, 200));
-    assert_eq!(judged(&site), 40);
+    assert_eq!(verified(&site), 40);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn forged_tickets_count_and_expired_do_not() {
 }
 
 #[test]
-fn what_guesses_at_nothing_is_not_counted() {
+fn requests_without_credential_or_csrf_are_not_counted() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
     let cookie = site.cookie("root@pam");
@@ -326,7 +326,7 @@ fn wider_prefixes_have_ten_times_the_limit() {
 }
 
 #[test]
-fn a_refusal_comes_late_and_ends_its_connection() {
+fn a_rejection_is_delayed_and_closes_its_connection() {
     let site = Site::pve();
     let gate = behind_a_proxy(&site, &["limits.login_failures=1"]);
     let mut neighbour = gate.connect();

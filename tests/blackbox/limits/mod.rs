@@ -42,6 +42,6 @@ fn login_at(gate: &Nodegate, path: &str, client: &str, form: &str) -> Reply {
 }
 
 /// Logins that the daemon has verified.
-fn judged(site: &Site) -> usize {
+fn verified(site: &Site) -> usize {
     site.daemon.requests().iter().filter(|request| request.method == "POST").count()
 }

@@ -1,6 +1,6 @@
 //! Sizes that are settings, and their messages.
 
-use super::{LOGIN, VERSION, judged};
+use super::{LOGIN, VERSION, verified};
 use crate::support::{Nodegate, Outcome, Site};
 
 #[test]
@@ -49,5 +49,5 @@ fn limits_hold_for_calls_without_login_too() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["limits.body=100"]);
     let reply = gate.request("POST", LOGIN, "", &[b'a'; 101]);
-    assert_eq!((reply.status, judged(&site)), (413, 0));
+    assert_eq!((reply.status, verified(&site)), (413, 0));
 }

@@ -69,17 +69,17 @@ fn survives(path: &str, arguments: &[&str], sets: &[&str]) {
 }
 
 #[test]
-fn slow_heads_hold_up_nobody_else() {
+fn slow_heads_delay_no_other_client() {
     survives("/", &["-H", "-i", "1", "-x", "10"], &["timeout.header=4"]);
 }
 
 #[test]
-fn slow_bodies_hold_up_nobody_else() {
+fn slow_bodies_delay_no_other_client() {
     survives(super::LOGIN, &["-B", "-i", "1", "-x", "10", "-s", "100000"], &["timeout.body=4"]);
 }
 
 #[test]
-fn slow_readers_hold_up_nobody_else() {
+fn slow_readers_delay_no_other_client() {
     let slow = ["-X", "-w", "1", "-y", "2", "-n", "3", "-z", "1", "-k", "3"];
     survives("/pve2/js/big.js", &slow, &["timeout.write=4", "timeout.idle=5"]);
 }

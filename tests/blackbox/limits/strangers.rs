@@ -33,7 +33,7 @@ fn begin_login(address: SocketAddr, headers: &str, announced: usize, sent: usize
     session
 }
 
-fn is_told_to_wait(reply: &Reply) -> bool {
+fn has_retry_after(reply: &Reply) -> bool {
     let seconds: u64 = reply.header("retry-after").unwrap_or_default().parse().unwrap_or_default();
     reply.status == 503 && seconds > 0
 }
@@ -145,7 +145,7 @@ fn fill(gate: &Nodegate, address_of: impl Fn(usize) -> String) -> Vec<Session> {
         std::thread::sleep(Duration::from_millis(5));
         if session.has_reply() {
             let reply = session.reply(false);
-            assert!(is_told_to_wait(&reply), "{} {}", reply.status, reply.text());
+            assert!(has_retry_after(&reply), "{} {}", reply.status, reply.text());
             // Room is taken as bytes come: others may have been refused a little later.
             std::thread::sleep(Duration::from_millis(500));
             held.retain_mut(|session| !session.has_reply());

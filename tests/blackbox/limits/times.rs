@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::VERSION;
-use crate::support::nodegate::PATIENCE;
+use crate::support::nodegate::TIMEOUT;
 use crate::support::{Nodegate, Session, Site};
 
 const ECHO: &str = "/api2/json/standin/echo";
@@ -20,7 +20,7 @@ fn begin(site: &Site, gate: &Nodegate, path: &str, more: &str) -> Session {
 
 /// Sends a byte now and then until the other side has said something, or closed.
 fn drip(session: &mut Session, from: Instant) {
-    while from.elapsed() < PATIENCE && session.try_send("x").is_ok() {
+    while from.elapsed() < TIMEOUT && session.try_send("x").is_ok() {
         if session.has_reply() {
             return;
         }
@@ -90,9 +90,7 @@ fn a_client_that_reads_nothing_is_cut_off() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["timeout.write=2"]);
     let mut session = big_answer(&site, &gate);
-    crate::support::nodegate::eventually("it is told to the log", || {
-        gate.stderr().contains("connection timed out")
-    });
+    crate::support::nodegate::eventually("it is logged", || gate.stderr().contains("connection timed out"));
     assert!(session.rest().len() < 50_000_000);
 }
 
@@ -104,7 +102,7 @@ fn a_client_that_reads_too_slowly_is_closed() {
     let began = Instant::now();
     let mut read = 0;
     while !gate.stderr().contains("connection timed out") {
-        assert!(began.elapsed() < PATIENCE, "still served after {read} bytes");
+        assert!(began.elapsed() < TIMEOUT, "still served after {read} bytes");
         read += session.take(200_000).len();
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -121,7 +119,7 @@ fn first_byte_and_handshake_have_separate_timeouts() {
     let gate = Nodegate::start(&site, &sets);
     let wait = |sent: &[u8]| {
         let mut stream = TcpStream::connect(gate.address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let began = Instant::now();
         stream.write_all(sent).unwrap();
         let _ = std::io::Read::read_to_end(&mut stream, &mut Vec::new());

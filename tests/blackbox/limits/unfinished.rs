@@ -157,7 +157,7 @@ pub fn client_hello(address: SocketAddr) -> Vec<u8> {
 }
 
 #[test]
-fn idle_strangers_never_take_all_places() {
+fn idle_clients_never_take_all_permits() {
     raise_descriptors();
     let site = Site::pve();
     let settings = "[[listener]]\nname = \"clear\"\naddress = \"127.0.0.1\"\nport = 0\ntls = false\nconnections = 1500\n";

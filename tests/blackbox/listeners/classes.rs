@@ -141,8 +141,8 @@ fn only_quarantine_users_log_in_there() {
     let own =
         format!("username={}&password={}", escape(&format!("{MAIL}@quarantine")), escape(&public.link()));
     let mut good = vec![(form, own.clone())];
-    let told = serde_json::json!({"username": format!("{MAIL}@quarantine"), "password": public.link()});
-    good.push((json, told.to_string()));
+    let reported = serde_json::json!({"username": format!("{MAIL}@quarantine"), "password": public.link()});
+    good.push((json, reported.to_string()));
     for (number, (kind, body)) in good.iter().enumerate() {
         let reply = public.request("POST", LOGIN, kind, body);
         assert_eq!(reply.status, 200, "{body}: {}", reply.text());

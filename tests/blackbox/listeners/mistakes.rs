@@ -147,13 +147,13 @@ fn check_prints_each_listeners_settings_and_origins() {
     ] {
         assert!(outcome.stdout.lines().any(|said| said == line), "{line}\n{}", outcome.stdout);
     }
-    let (_, told) = Outcome::check_json(&site, &[]);
-    assert_eq!(told["settings"]["listener[1].tls"]["value"], false);
-    assert_eq!(told["settings"]["listener[1].port"]["line"], 5);
+    let (_, reported) = Outcome::check_json(&site, &[]);
+    assert_eq!(reported["settings"]["listener[1].tls"]["value"], false);
+    assert_eq!(reported["settings"]["listener[1].port"]["line"], 5);
 }
 
 #[test]
-fn clear_text_for_everybody_is_warned_of() {
+fn open_plaintext_listeners_get_a_warning() {
     let site = Site::pve();
     let warning = "listener[1].tls: warning: passwords and tickets go over the network in clear text";
     for (more, warned) in [

@@ -72,7 +72,7 @@ fn check_names_each_rule_that_cuts_off_nodes() {
 }
 
 #[test]
-fn rules_elsewhere_harm_no_node() {
+fn rules_of_other_listeners_harm_no_node() {
     let site = site();
     let closed = format!("{ASKS}\nallow_from = \"10.0.0.0/8\"\npolicy = \"deny\"");
     let fine = [
@@ -134,11 +134,11 @@ fn refused(cluster: &Cluster, second: &Nodegate, reason: &str) {
         let reply = first.get("/api2/json/nodes/node2/status", &cookie);
         assert!((400..600).contains(&reply.status), "{}", reply.status);
     }
-    let told = format!("another node of the cluster is rejected: {reason}");
-    let lines = || second.stderr().lines().filter(|line| line.contains(&told)).count();
-    eventually(&told, || lines() > 0);
+    let reported = format!("another node of the cluster is rejected: {reason}");
+    let lines = || second.stderr().lines().filter(|line| line.contains(&reported)).count();
+    eventually(&reported, || lines() > 0);
     assert_eq!(lines(), 1, "once an hour: {}", second.stderr());
-    let line = second.stderr().lines().find(|line| line.contains(&told)).unwrap().to_owned();
+    let line = second.stderr().lines().find(|line| line.contains(&reported)).unwrap().to_owned();
     assert!(line.contains("WARN") && line.contains("node=\"node1\""), "{line}");
 }
 
@@ -162,7 +162,7 @@ fn the_node_that_refuses_another_logs_it() {
 }
 
 #[test]
-fn other_clients_of_such_listeners_are_no_news() {
+fn other_rejected_clients_are_logged_as_no_node() {
     let cluster = Cluster::pmg(2);
     let elsewhere = format!("listen.port={}", free_port());
     let second = |rules: &str| {

@@ -17,7 +17,7 @@ fn public(more: &str) -> String {
 }
 
 #[test]
-fn a_crowd_at_one_listener_leaves_others_places() {
+fn a_crowd_at_one_listener_leaves_others_permits() {
     let site = Site::pve();
     let settings = "[[listener]]\nname = \"public\"\naddress = \"127.0.0.1\"\nport = 0\n";
     let gate = start(&site, settings, &["limits.connections=40"]);

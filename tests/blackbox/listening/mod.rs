@@ -35,7 +35,7 @@ fn the_wildcard_serves_both_families() {
 }
 
 #[test]
-fn one_address_serves_that_family_alone() {
+fn one_address_serves_only_its_family() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["listen.address=127.0.0.5"]);
     assert_eq!(gate.address().ip(), Ipv4Addr::new(127, 0, 0, 5));
@@ -61,7 +61,7 @@ fn legacy_listen_ip_is_used() {
 }
 
 #[test]
-fn a_host_name_is_looked_up() {
+fn a_host_name_is_resolved() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["listen.address=localhost"]);
     assert!(gate.address().ip().is_loopback());
@@ -74,7 +74,7 @@ fn a_host_name_is_looked_up() {
 }
 
 #[test]
-fn an_address_that_is_not_here_says_so() {
+fn an_address_of_another_machine_is_named() {
     let site = Site::pve();
     for (address, shown) in [("192.0.2.77", "192.0.2.77:0"), ("2001:db8::77", "[2001:db8::77]:0")] {
         let set = format!("listen.address={address}");
@@ -92,7 +92,7 @@ fn an_address_that_is_not_here_says_so() {
 }
 
 #[test]
-fn a_port_that_is_taken_says_so() {
+fn a_port_in_use_is_named() {
     let site = Site::pve();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

@@ -51,7 +51,7 @@ fn wrong_or_missing_zones_are_reported() {
 }
 
 #[test]
-fn both_families_are_served_whatever_bindv6only_says() {
+fn both_families_are_served_despite_bindv6only() {
     let Some(space) = Namespace::new() else { return };
     let site = Site::pve();
     space.inside(|| {

@@ -50,8 +50,8 @@ fn prometheus_reads_every_metric() {
         assert!(names.contains(name), "{name} is not in {names:?}");
     }
     for secret in ["root@pam", "secret-path", "version\"", &ticket, "127.0.0.1"] {
-        let told = text.replace("{version=\"", "");
-        assert!(!told.contains(secret), "{secret} is in {text}");
+        let reported = text.replace("{version=\"", "");
+        assert!(!reported.contains(secret), "{secret} is in {text}");
     }
 }
 
@@ -232,7 +232,7 @@ fn metrics_socket_serves_curl_and_is_removed() {
 }
 
 #[test]
-fn the_dashboard_shows_only_metrics_that_there_are() {
+fn the_dashboard_shows_only_existing_metrics() {
     let site = Site::pve();
     let monitored = Monitored::start(&site, &[]);
     let names = families(&monitored.metrics());
@@ -260,7 +260,7 @@ fn a_file_at_the_sockets_path_stays() {
     let site = Site::pve();
     site.write("/run/metrics.sock", "mine");
     let gate = Nodegate::start(&site, &["metrics.listen=unix:/run/metrics.sock"]);
-    eventually("it is told", || gate.stderr().contains("metrics.listen: unix:"));
+    eventually("it is logged", || gate.stderr().contains("metrics.listen: unix:"));
     assert_eq!(gate.get("/-/health", "").status, 200);
     assert_eq!(gate.stop().code(), Some(0));
     assert_eq!(fs::read_to_string(site.path("/run/metrics.sock")).unwrap(), "mine");

@@ -1,8 +1,8 @@
 //! Pages that the built-in reader cannot render: a worker renders them, or the failure is named.
 
-mod ask;
+mod problems;
 mod product;
-mod told;
+mod requests;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};

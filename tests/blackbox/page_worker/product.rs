@@ -139,7 +139,7 @@ fn the_products_code_renders_tomorrows_templates() {
         body.contains("'PERL'") && body.contains("the worker does not render it either: it answered 500"),
         "{body}"
     );
-    assert!(worker.log().contains("the page / cannot be made: told to fail"), "{}", worker.log());
+    assert!(worker.log().contains("the page / cannot be made: failing on request"), "{}", worker.log());
     assert_eq!(curl(&gate, "/", &["--head"]).0, 200);
     assert_eq!(curl(&gate, "/api2/json/access/domains", &[]).0, 200);
 }
@@ -157,8 +157,8 @@ fn the_quarantines_page_is_the_workers_too() {
 }
 
 #[test]
-fn calls_go_on_without_the_products_page_function() {
-    for (change, told) in [
+fn calls_work_without_the_products_page_function() {
+    for (change, reported) in [
         (None, "no pages: PVE::Service::pveproxy cannot be loaded: "),
         (Some("package PVE::Service::pveproxy; 1;"), "no pages: PVE::Service::pveproxy has no get_index"),
         (Some("package PVE::Service::pveproxy; die \"moved\\n\";"), "cannot be loaded: moved"),
@@ -173,7 +173,7 @@ fn calls_go_on_without_the_products_page_function() {
         }
         let worker = ApiWorker::start("pve", modules.path());
         let gate = start(&site, &worker);
-        assert!(worker.log().contains(told), "{}", worker.log());
+        assert!(worker.log().contains(reported), "{}", worker.log());
         let (status, body) = curl(&gate, "/", &[]);
         assert_eq!(status, 500, "{body}");
         assert!(body.contains("the worker does not render it either: it answered 500"), "{body}");

@@ -114,7 +114,7 @@ impl Front {
 /// A connection of the client to nodegate through the front.
 type Connect<'c> = &'c dyn Fn() -> Session;
 
-fn assert_is_told(site: &Site, what: &str) {
+fn assert_daemon_gets_the_client(site: &Site, what: &str) {
     assert_eq!(site.daemon.last().header("PVEClientIP"), Some(CLIENT), "{what}");
 }
 
@@ -123,7 +123,7 @@ fn login(site: &Site, connect: Connect<'_>) {
     let path = "/api2/json/access/ticket";
     let reply = connect().request("POST", path, &form, b"username=root%40pam&password=demo");
     assert_eq!(reply.status, 200, "{}", reply.text());
-    assert_is_told(site, "login");
+    assert_daemon_gets_the_client(site, "login");
     eventually("the log names the client", || {
         site.access_log().lines().any(|line| line.starts_with(CLIENT) && line.contains("\"POST "))
     });
@@ -135,7 +135,7 @@ fn console(site: &Site, connect: Connect<'_>) {
     let mut session = connect();
     let reply = session.request("GET", &console.path(site, "root@pam"), &headers, b"");
     assert_eq!(reply.status, 101, "{}", reply.text());
-    assert_is_told(site, "console");
+    assert_daemon_gets_the_client(site, "console");
     let (mut socket, mut machine) = (WebSocket::of(session), console.accept());
     socket.send(FINAL | BINARY, b"to the machine");
     let mut received = [0; 14];
@@ -162,7 +162,7 @@ fn upload(site: &Site, connect: Connect<'_>) {
     assert_eq!(reply.status, 200, "{}", reply.text());
     let last = site.daemon.last();
     assert!(last.upload.as_ref().unwrap() == &content);
-    assert_is_told(site, "upload");
+    assert_daemon_gets_the_client(site, "upload");
 }
 
 fn all(site: &Site, connect: Connect<'_>) {

@@ -13,7 +13,7 @@ const HEADER: &str = "real_ip.header=X-Forwarded-For";
 const ECHO: &str = "/api2/json/standin/echo";
 
 /// The address that the daemon gets, and the one that the log names, for a request with these headers.
-fn told(site: &Site, gate: &Nodegate, headers: &str) -> (String, String) {
+fn reported(site: &Site, gate: &Nodegate, headers: &str) -> (String, String) {
     let lines = site.access_log().lines().count();
     let reply = gate.get(ECHO, &(site.cookie("root@pam") + headers));
     assert_eq!(reply.status, 200, "{}", reply.text());
@@ -43,7 +43,7 @@ fn a_listed_proxy_names_the_client() {
         (format!("{line}: \u{fc}\"=;, 192.0.2.7\r\n"), "192.0.2.7"),
         ("Forwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nPVEClientIP: 6.6.6.6\r\n".to_owned(), "127.0.0.1"),
     ] {
-        assert_eq!(told(&site, &gate, &headers), both(expected), "{headers}");
+        assert_eq!(reported(&site, &gate, &headers), both(expected), "{headers}");
     }
 }
 
@@ -58,7 +58,7 @@ fn the_standard_header_is_understood() {
         ("for=6.6.6.6, for=_hidden", "127.0.0.1"),
         ("for=\"\u{fc}, for=192.0.2.7", "192.0.2.7"),
     ] {
-        assert_eq!(told(&site, &gate, &format!("Forwarded: {value}\r\n")), both(expected), "{value}");
+        assert_eq!(reported(&site, &gate, &format!("Forwarded: {value}\r\n")), both(expected), "{value}");
     }
 }
 
@@ -69,10 +69,10 @@ fn unlisted_peers_cannot_forge_the_client() {
     let elsewhere = "real_ip.allow_from=10.0.0.0/8";
     let sets = [HEADER, elsewhere, "real_ip.apply_acl=1", "acl.deny_from=192.0.2.0/24"];
     let gate = Nodegate::start(&site, &sets);
-    assert_eq!(told(&site, &gate, forged), both("127.0.0.1"));
+    assert_eq!(reported(&site, &gate, forged), both("127.0.0.1"));
     let unlisted = Nodegate::start(&site, &[HEADER]);
     let expected = ("127.0.0.1".to_owned(), "192.0.2.7".to_owned());
-    assert_eq!(told(&site, &unlisted, forged), expected, "without a list it is for the log alone");
+    assert_eq!(reported(&site, &unlisted, forged), expected, "without a list it is for the log alone");
 }
 
 /// A setting asks for it.
@@ -117,7 +117,7 @@ fn proxy_settings_need_a_list_of_proxies() {
 }
 
 #[test]
-fn another_node_is_told_the_client_before_tls() {
+fn another_node_gets_the_client_before_tls() {
     let cluster = Cluster::pve(2);
     let port = free_port();
     let other = &cluster.nodes[1].site;

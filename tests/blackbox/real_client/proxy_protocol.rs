@@ -17,7 +17,7 @@ fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 /// The client address that the daemon gets.
-fn told(site: &Site, gate: &Nodegate, header: &[u8], more: &str) -> String {
+fn reported(site: &Site, gate: &Nodegate, header: &[u8], more: &str) -> String {
     let mut session = Session::tls_behind(header, PROXY, gate.address()).unwrap();
     let reply = session.request("GET", ECHO, &(site.cookie("root@pam") + more), b"");
     assert_eq!(reply.status, 200, "{}", reply.text());
@@ -40,10 +40,10 @@ fn proxy_headers_of_listed_proxies_count() {
         (v2(0x21, 0x00, &[]), PROXY),
     ];
     for (header, client) in cases {
-        assert_eq!(told(&site, &gate, header, ""), *client);
+        assert_eq!(reported(&site, &gate, header, ""), *client);
     }
     let forged = "X-Forwarded-For: 6.6.6.6\r\n";
-    assert_eq!(told(&site, &gate, V1, forged), "192.0.2.7", "the client behind it is no proxy");
+    assert_eq!(reported(&site, &gate, V1, forged), "192.0.2.7", "the client behind it is no proxy");
     let log = site.access_log();
     assert!(log.lines().any(|line| line.starts_with("2001:db8::7 - root@pam [")), "{log}");
 }

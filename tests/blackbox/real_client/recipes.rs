@@ -350,7 +350,7 @@ fn chromium_works_behind_each_front() {
         .args(origins)
         .output()
         .expect("nodejs is missing; `make test` installs what the tests need");
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reported: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let good = serde_json::json!({ "login": 200, "upload": 200, "console": "from the page" });
-    assert_eq!(told, serde_json::Value::Array(vec![good; count]), "{output:?}");
+    assert_eq!(reported, serde_json::Value::Array(vec![good; count]), "{output:?}");
 }

@@ -14,11 +14,11 @@ use crate::support::{Nodegate, Site};
 const SETTINGS: &str = "/etc/nodegate/pve.toml";
 
 /// SIGHUP, and the line that tells what came of it.
-pub(crate) fn reload(gate: &Nodegate, told: &str) {
-    let count = |text: &str| text.matches(told).count();
+pub(crate) fn reload(gate: &Nodegate, reported: &str) {
+    let count = |text: &str| text.matches(reported).count();
     let before = count(&gate.stderr());
     gate.signal(Signal::SIGHUP);
-    eventually(told, || count(&gate.stderr()) > before);
+    eventually(reported, || count(&gate.stderr()) > before);
 }
 
 /// Serves with what the settings file says, wherever that is.

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use super::upgrade::Installed;
 use super::{SETTINGS, reload};
-use crate::support::nodegate::{PATIENCE, eventually, free_port};
+use crate::support::nodegate::{TIMEOUT, eventually, free_port};
 use crate::support::{Nodegate, Session, Site, require};
 
 /// Stands in for systemd's end of `NOTIFY_SOCKET`.
@@ -24,7 +24,7 @@ impl Manager {
     fn new(site: &Site, command: &mut Command) -> Self {
         let path = site.path("/run/notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         command.env("NOTIFY_SOCKET", path);
         Self { socket, heard: Vec::new() }
     }
@@ -111,20 +111,20 @@ fn worker(gate: &Nodegate, name: &str) -> i32 {
 
 /// Holds only one thread, as a debugger does, until the test ends.
 fn stop(gate: &Nodegate, thread: i32) {
-    let (told, done) = std::sync::mpsc::channel();
+    let (reported, done) = std::sync::mpsc::channel();
     let pid = gate.pid();
     std::thread::spawn(move || {
         let thread = nix::unistd::Pid::from_raw(thread);
         nix::sys::ptrace::seize(thread, nix::sys::ptrace::Options::empty()).unwrap();
         nix::sys::ptrace::interrupt(thread).unwrap();
         nix::sys::wait::waitpid(thread, Some(nix::sys::wait::WaitPidFlag::__WALL)).unwrap();
-        told.send(()).unwrap();
+        reported.send(()).unwrap();
         // The tracer must live: its end would let the thread go.
         while std::path::Path::new(&format!("/proc/{pid}/exe")).exists() {
             std::thread::sleep(Duration::from_millis(20));
         }
     });
-    done.recv_timeout(PATIENCE).unwrap();
+    done.recv_timeout(TIMEOUT).unwrap();
 }
 
 #[test]

@@ -23,7 +23,7 @@ const ASKERS: usize = 4;
 const RELOADS: usize = 20;
 const VERSION: &str = "/api2/json/version";
 /// Between two messages of a client, such as keystrokes or changes of a picture.
-const PACE: Duration = Duration::from_millis(150);
+const INTERVAL: Duration = Duration::from_millis(150);
 /// A round trip that takes longer has stalled.
 const STALL: Duration = Duration::from_secs(10);
 
@@ -52,12 +52,12 @@ impl Crowd {
             assert!(pass(&message) == message, "client {client} got other bytes back in round {round}");
             assert!(sent.elapsed() < STALL, "client {client} stalled for {:?}", sent.elapsed());
             self.rounds[client].fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(PACE);
+            std::thread::sleep(INTERVAL);
         }
     }
 
     /// Until each client has been through some rounds more.
-    fn goes_on(&self) {
+    fn wait_for_more_rounds(&self) {
         let before: Vec<_> = self.rounds.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         eventually("every client goes on", || {
             self.rounds.iter().zip(&before).all(|(count, before)| count.load(Ordering::Relaxed) > before + 1)
@@ -95,11 +95,11 @@ struct Door<'a> {
 
 impl Door<'_> {
     /// SIGHUP, and the line that tells what came of it.
-    fn reload(&self, told: &str) {
-        let count = || self.gate.stderr().matches(told).count();
+    fn reload(&self, reported: &str) {
+        let count = || self.gate.stderr().matches(reported).count();
         let before = count();
         kill(self.serves, Signal::SIGHUP).unwrap();
-        eventually(told, || count() > before);
+        eventually(reported, || count() > before);
     }
 }
 
@@ -192,7 +192,7 @@ fn reload_often(site: &Site, doors: &[&Door<'_>]) {
 }
 
 #[test]
-fn nobody_notices_twenty_reloads_and_a_new_binary() {
+fn twenty_reloads_and_an_upgrade_disturb_no_client() {
     let site = Site::pve();
     let mut installed = Installed::new(&site);
     let consoles = (5900..6000).find_map(|port| Echo::start(([127, 0, 0, 1], port).into()).ok()).unwrap();
@@ -210,17 +210,17 @@ fn nobody_notices_twenty_reloads_and_a_new_binary() {
         let pid = |gate: &Nodegate| Pid::from_raw(gate.pid().try_into().unwrap());
         let mut doors = [&pve, &viewers].map(|gate| Door { gate, serves: pid(gate) });
         reload_often(&site, &doors.each_ref());
-        crowd.goes_on();
+        crowd.wait_for_more_rounds();
         installed.replace();
         for door in &mut doors {
             door.reload("the successor serves");
             door.serves = installed.successor(door.gate);
         }
-        crowd.goes_on();
+        crowd.wait_for_more_rounds();
         for door in &doors {
             door.reload(" reloaded");
         }
-        crowd.goes_on();
+        crowd.wait_for_more_rounds();
         drop(ending);
         askers.into_iter().map(|asker| asker.join().unwrap()).sum()
     });

@@ -137,8 +137,8 @@ fn reload_command_learns_of_the_new_process() {
     let port = format!("listen.port={}", gate.port());
     let asked = Outcome::ask(&site, &["--set", &port, "reload", "pve"]);
     let successor = installed.successor(&gate);
-    let told = format!("reloaded by its successor, pid {successor}; changed: nothing\n");
-    assert_eq!((asked.code, asked.stdout), (0, told));
+    let reported = format!("reloaded by its successor, pid {successor}; changed: nothing\n");
+    assert_eq!((asked.code, asked.stdout), (0, reported));
     assert!(gate.wait().success());
     assert_eq!(report(&site, &gate, "pve")["pid"], successor.as_raw());
     let socket = site.path(&format!("/run/pveproxy/nodegate-pve-{}.sock", gate.port()));
@@ -174,15 +174,15 @@ fn a_failed_upgrade_keeps_the_old_process() {
 }
 
 #[test]
-fn who_does_not_come_to_serve_is_killed() {
+fn a_new_process_that_never_serves_is_killed() {
     let site = Site::pve();
     let installed = Installed::new(&site);
     let gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));
-    let told = site.path("/pid");
-    installed.replace_by(format!("#!/bin/sh\necho $$ >{}\nexec sleep 600\n", told.display()).as_bytes());
+    let reported = site.path("/pid");
+    installed.replace_by(format!("#!/bin/sh\necho $$ >{}\nexec sleep 600\n", reported.display()).as_bytes());
     let refused = "did not start serving within 30 s";
     gate.signal(Signal::SIGHUP);
-    let started = || fs::read_to_string(&told).ok()?.trim().parse().ok().map(Pid::from_raw);
+    let started = || fs::read_to_string(&reported).ok()?.trim().parse().ok().map(Pid::from_raw);
     eventually("it was started", || started().is_some());
     assert_eq!(gate.get(VERSION, &site.cookie("root@pam")).status, 200);
     let until = std::time::Instant::now() + std::time::Duration::from_mins(2);
@@ -196,7 +196,7 @@ fn who_does_not_come_to_serve_is_killed() {
 }
 
 #[test]
-fn a_stop_reaches_those_that_drain_as_well() {
+fn a_stop_ends_draining_processes_as_well() {
     let site = Site::pve();
     let mut installed = Installed::new(&site);
     let mut gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));

@@ -80,8 +80,8 @@ fn an_overridden_value_is_named_with_both_places() {
 
     site.write("/etc/nodegate/pve.toml", settings.replace("192.0.2.0/24", "127.0.0.1"));
     let gate = Nodegate::start(&site, &[]);
-    let told = "is overridden by";
-    let count = || gate.stderr().matches(told).count();
+    let reported = "is overridden by";
+    let count = || gate.stderr().matches(reported).count();
     assert!(gate.stderr().contains("which says '127.0.0.1'"), "{}", gate.stderr());
     let before = count();
     crate::reload::reload(&gate, " reloaded");

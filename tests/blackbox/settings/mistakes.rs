@@ -92,7 +92,7 @@ fn check_and_run_name_every_problem() {
 }
 
 #[test]
-fn entries_without_commas_say_what_to_write() {
+fn entries_without_commas_get_a_correction() {
     let site = Site::pve();
     let place = format!("{}:1: ", site.path("/etc/default/pveproxy").display());
     let commas = "separate entries with commas; write 10.0.0.0/8,192.168.0.0/16";
@@ -123,7 +123,7 @@ fn a_broken_site_file_names_its_line() {
 }
 
 #[test]
-fn a_profile_that_cannot_be_read_says_why() {
+fn an_unreadable_profile_is_a_named_error() {
     let site = Site::pve();
     let outcome = Outcome::ask(&site, &["check", "nope"]);
     assert_eq!(outcome.code, 1);

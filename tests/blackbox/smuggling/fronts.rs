@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::cases::CASES;
 use super::{bytes, login};
-use crate::support::nodegate::{PATIENCE, eventually, free_port};
+use crate::support::nodegate::{TIMEOUT, eventually, free_port};
 use crate::support::{Nodegate, Site};
 
 /// The beginning of HAProxy's response if a server has given none. nodegate never says `Bad Gateway`.
@@ -114,7 +114,7 @@ impl Front {
     fn exchange(&self, sent: &[u8]) -> String {
         let mut stream =
             TcpStream::connect(self.address).unwrap_or_else(|error| panic!("{error}: {}", self.state()));
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let _ = stream.write_all(sent);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut said = Vec::new();

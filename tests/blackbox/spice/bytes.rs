@@ -9,11 +9,11 @@ use socket2::{Domain, Socket, Type};
 
 use super::{Viewer, echoing_machine, gate, ports, scripted_machine, target, viewer_head};
 use crate::support::Site;
-use crate::support::nodegate::PATIENCE;
+use crate::support::nodegate::TIMEOUT;
 
 pub(super) fn accepted(machine: &TcpListener) -> TcpStream {
     let stream = machine.accept().unwrap().0;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -49,7 +49,7 @@ fn megabytes_go_through_unchanged_in_both_directions() {
 }
 
 #[test]
-fn a_viewer_that_has_said_all_still_hears() {
+fn a_half_closed_viewer_still_receives() {
     let (site, machine) = (Site::pve(), scripted_machine());
     let gate = gate(&site, &[]);
     let mut viewer = Viewer::tunnel(&gate, &target(&site, machine.local_addr().unwrap().port()));
@@ -66,7 +66,7 @@ fn a_viewer_that_has_said_all_still_hears() {
 }
 
 #[test]
-fn a_machine_that_has_said_all_still_hears() {
+fn a_half_closed_machine_still_receives() {
     let (site, machine) = (Site::pve(), scripted_machine());
     let gate = gate(&site, &[]);
     let mut viewer = Viewer::tunnel(&gate, &target(&site, machine.local_addr().unwrap().port()));

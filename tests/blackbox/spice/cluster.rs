@@ -9,7 +9,7 @@ use nodegate_standin::now;
 use socket2::{Domain, Socket, Type};
 
 use super::{Viewer, echoing_machine, gate, ports, refusal_to, refused, silent_port, viewer_head};
-use crate::support::nodegate::looked_again;
+use crate::support::nodegate::wait_for_next_poll;
 use crate::support::{Deaf, Nodegate, Site};
 
 /// node1 is here, Node2 is 127.0.0.2, node3 was never seen.
@@ -133,7 +133,7 @@ fn the_second_nodegates_reason_reaches_the_viewer() {
     assert_eq!((reply.status, reply.reason.as_str()), (401, "invalid ticket"));
     assert_eq!(reply.text(), "node 'Node2' refused with status 401: invalid ticket");
     second_site.write("/etc/pve/pve-www.key", secret);
-    looked_again();
+    wait_for_next_poll();
     let reply = asked();
     let reason = format!("cannot connect to port {}: connection refused", silent.port);
     assert_eq!((reply.status, reply.reason.as_str()), (502, reason.as_str()));
@@ -206,7 +206,7 @@ fn unknown_and_offline_nodes_are_a_502() {
     }
     assert_eq!(refused(&gate, &target_on(&site, "node3", 61_000)).0, 502);
     site.write("/etc/pve/.members", "no JSON");
-    looked_again();
+    wait_for_next_poll();
     let reply = refusal_to(&gate, viewer_head(&target_on(&site, "node2", 61_000)));
     assert_eq!(reply.status, 500);
     assert!(reply.text().contains("nodes"), "{}", reply.text());

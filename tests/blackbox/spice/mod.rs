@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream}
 use nodegate_standin::{Echo, now};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::nodegate::PATIENCE;
+use crate::support::nodegate::TIMEOUT;
 use crate::support::{Nodegate, Reply, Session, Site};
 
 mod bytes;
@@ -92,8 +92,8 @@ impl Viewer {
 
     fn connect_to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         Self(stream)
     }
 

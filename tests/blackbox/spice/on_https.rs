@@ -25,9 +25,9 @@ fn the_api_port_accepts_viewers_by_setting() {
     welcomed(&mut viewer);
     assert_eq!(viewer.take(5), b"early");
     assert_eq!(gate.get(VERSION, &site.cookie("root@pam")).status, 200);
-    let told = report(&site, &gate, "pve");
-    assert_eq!((&told["tunnels"], &told["open"][0]["up"]), (&1.into(), &5.into()));
-    assert_eq!(told["open"][0]["target"], format!("machine 100, port {port}"));
+    let reported = report(&site, &gate, "pve");
+    assert_eq!((&reported["tunnels"], &reported["open"][0]["up"]), (&1.into(), &5.into()));
+    assert_eq!(reported["open"][0]["target"], format!("machine 100, port {port}"));
     viewer.send("late");
     viewer.finish();
     assert_eq!(viewer.rest(), b"late");
@@ -39,7 +39,7 @@ fn the_api_port_accepts_viewers_by_setting() {
 }
 
 #[test]
-fn heads_in_pieces_are_told_apart() {
+fn heads_in_pieces_are_classified() {
     let (site, machine) = (Site::pve(), echoing_machine());
     let gate = both(&site, &[]);
     let head = viewer_head(&target(&site, machine.address().port()));
@@ -141,7 +141,7 @@ fn any_half_head_gets_a_408() {
 }
 
 #[test]
-fn route_tells_where_a_ticket_leads() {
+fn route_names_the_destination_of_a_ticket() {
     let site = Site::pve();
     let root = site.root().to_str().unwrap();
     let target = target(&site, 61_000);

@@ -160,7 +160,7 @@ fn without_certificate_the_port_serves_plaintext() {
     viewer.send("plain");
     viewer.expect(b"plain");
     assert_eq!(refusal_to(&gate, "\x16\x03\x01\x02\0\x01\0\x01\u{7c}").status, 400);
-    eventually("it is told to the log", || gate.stderr().contains("only served without TLS"));
+    eventually("it is logged", || gate.stderr().contains("only served without TLS"));
     let log = gate.stderr();
     assert_eq!(log.matches("only served without TLS").count(), 1, "{log}");
     assert!(log.contains("pve-ssl.key is missing"), "{log}");
@@ -175,12 +175,12 @@ fn a_tls_tunnel_is_listed_and_stops() {
     let mut server = accepted(&machine);
     viewer.send(b"hello");
     server.read_exact(&mut [0; 5]).unwrap();
-    let told = report(&site, &gate, "spice");
-    let tunnel = &told["open"][0];
-    assert_eq!((&told["tunnels"], &tunnel["kind"]), (&1.into(), &"tunnel".into()));
+    let reported = report(&site, &gate, "spice");
+    let tunnel = &reported["open"][0];
+    assert_eq!((&reported["tunnels"], &tunnel["kind"]), (&1.into(), &"tunnel".into()));
     assert_eq!(tunnel["target"], format!("machine 100, port {port}"));
     assert_eq!((&tunnel["up"], &tunnel["down"]), (&5.into(), &0.into()));
-    assert!(told["certificates"][0]["file"].as_str().unwrap().ends_with("/pve-ssl.pem"), "{told}");
+    assert!(reported["certificates"][0]["file"].as_str().unwrap().ends_with("/pve-ssl.pem"), "{reported}");
     let started = Instant::now();
     gate.signal(Signal::SIGTERM);
     assert_eq!(viewer.rest(), b"");
@@ -197,5 +197,5 @@ fn idle_tls_tunnels_end_by_setting() {
     let began = Instant::now();
     assert_eq!(viewer.rest(), b"");
     assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
-    eventually("it is told to the log", || gate.stderr().contains("timed out"));
+    eventually("it is logged", || gate.stderr().contains("timed out"));
 }

@@ -83,8 +83,8 @@ fn two_nodegates_tunnel_over_tls_only() {
     eventually("the second hop is in its log", || log.access_log().matches("\"CONNECT ").count() == 2);
     eventually("the second hop has ended", || second.stderr().matches("tunnel ended").count() == 2);
     let signature = regex::Regex::new("[0-9a-f]{40}").unwrap();
-    for told in [first.stderr(), second.stderr(), log.access_log()] {
-        assert!(!signature.is_match(&told), "{told}");
+    for reported in [first.stderr(), second.stderr(), log.access_log()] {
+        assert!(!signature.is_match(&reported), "{reported}");
     }
 }
 
@@ -135,7 +135,7 @@ fn plaintext_fallback_is_remembered() {
         drop(original);
         Viewer::tunnel(&first, &target(&cluster, 61_000));
         assert_eq!(clear.came(), 2, "{answer}");
-        eventually("it is told to the log", || first.stderr().contains("using plaintext"));
+        eventually("it is logged", || first.stderr().contains("using plaintext"));
         assert_eq!(first.stderr().matches("using plaintext").count(), 1, "{}", first.stderr());
     }
 }

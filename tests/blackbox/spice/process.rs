@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::{Viewer, echoing_machine, gate, refused, scripted_machine, target, viewer_head};
 use crate::status::report;
-use crate::support::nodegate::{PATIENCE, eventually};
+use crate::support::nodegate::{TIMEOUT, eventually};
 use crate::support::{Nodegate, Site};
 
 #[test]
@@ -58,7 +58,7 @@ fn connect_from(own: &str, gate: &Nodegate) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&own.parse::<SocketAddr>().unwrap().into()).unwrap();
     socket.connect(&gate.local().into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket.into()
 }
 
@@ -68,7 +68,7 @@ fn a_stop_ends_tunnels_and_exits_0() {
     let mut gate = gate(&site, &["timeout.stop=5"]);
     let mut viewer = Viewer::tunnel(&gate, &target(&site, machine.local_addr().unwrap().port()));
     let mut server = machine.accept().unwrap().0;
-    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.set_read_timeout(Some(TIMEOUT)).unwrap();
     let _silent = Viewer::connect(&gate);
     let address = gate.local();
     let started = Instant::now();
@@ -104,9 +104,9 @@ fn an_open_tunnel_is_listed() {
     let mut viewer = Viewer::tunnel(&gate, &target(&site, port));
     viewer.send(b"hello");
     viewer.expect(b"hello");
-    let told = report(&site, &gate, "spice");
-    let tunnel = &told["open"][0];
-    assert_eq!((&told["tunnels"], &told["consoles"]), (&1.into(), &0.into()));
+    let reported = report(&site, &gate, "spice");
+    let tunnel = &reported["open"][0];
+    assert_eq!((&reported["tunnels"], &reported["consoles"]), (&1.into(), &0.into()));
     assert_eq!(tunnel["kind"], "tunnel");
     assert_eq!(tunnel["client"], "127.0.0.1");
     assert_eq!(tunnel["target"], format!("machine 100, port {port}"));
@@ -132,5 +132,5 @@ fn idle_tunnels_end_only_by_setting() {
     used.expect(b"y");
     assert_eq!(used.rest(), b"");
     assert!(began.elapsed() >= Duration::from_secs(9), "{:?}", began.elapsed());
-    eventually("it is told to the log", || gate.stderr().contains("timed out"));
+    eventually("it is logged", || gate.stderr().contains("timed out"));
 }

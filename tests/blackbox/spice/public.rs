@@ -28,10 +28,10 @@ fn every_response_format_names_the_advertised_proxy() {
     {
         for (headers, body) in [("", ""), ("Accept-Encoding: gzip\r\n", "proxy=node1.lan")] {
             for format in ["json", "extjs"] {
-                let told = post(&gate, &site, &format!("/api2/{format}/{call}"), headers, body).json();
-                assert_eq!(told["data"]["proxy"], PUBLIC, "{call}: {told}");
-                assert_eq!(told["data"]["password"], "secret1");
-                assert_eq!(told["data"]["tls-port"], 61_000);
+                let reported = post(&gate, &site, &format!("/api2/{format}/{call}"), headers, body).json();
+                assert_eq!(reported["data"]["proxy"], PUBLIC, "{call}: {reported}");
+                assert_eq!(reported["data"]["password"], "secret1");
+                assert_eq!(reported["data"]["tls-port"], 61_000);
             }
             let file = post(&gate, &site, &format!("/api2/spiceconfig/{call}"), headers, body);
             let kind = file.header("content-type").unwrap();
@@ -46,30 +46,30 @@ fn every_response_format_names_the_advertised_proxy() {
 }
 
 #[test]
-fn without_the_setting_the_daemon_has_its_say() {
+fn without_the_setting_the_daemons_proxy_stays() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
-    let told = post(&gate, &site, "/api2/json/nodes/node1/qemu/100/spiceproxy", "", "proxy=node1.lan");
-    assert_eq!(told.json()["data"]["proxy"], "http://node1.lan:3128");
+    let reported = post(&gate, &site, "/api2/json/nodes/node1/qemu/100/spiceproxy", "", "proxy=node1.lan");
+    assert_eq!(reported.json()["data"]["proxy"], "http://node1.lan:3128");
 }
 
 #[test]
 fn name_and_port_mean_a_plaintext_proxy() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["tunnel.advertised_proxy=spice.example.com:8128"]);
-    let told = post(&gate, &site, "/api2/json/nodes/node1/spiceshell", "", "");
-    assert_eq!(told.json()["data"]["proxy"], "http://spice.example.com:8128");
+    let reported = post(&gate, &site, "/api2/json/nodes/node1/spiceshell", "", "");
+    assert_eq!(reported.json()["data"]["proxy"], "http://spice.example.com:8128");
 }
 
 #[test]
 fn responses_without_one_proxy_pass_unchanged() {
     let site = Site::pve();
     let gate = public(&site);
-    let told = post(&gate, &site, "/api2/json/nodes/node1/qemu/100/vncproxy", "", "");
-    assert!(told.json()["data"].get("proxy").is_none());
+    let reported = post(&gate, &site, "/api2/json/nodes/node1/qemu/100/vncproxy", "", "");
+    assert!(reported.json()["data"].get("proxy").is_none());
     let long = "x".repeat(70_000);
-    let told = post(&gate, &site, "/api2/json/nodes/node1/spiceshell", "", &format!("proxy={long}"));
-    assert_eq!(told.json()["data"]["proxy"], format!("http://{long}:3128"));
+    let reported = post(&gate, &site, "/api2/json/nodes/node1/spiceshell", "", &format!("proxy={long}"));
+    assert_eq!(reported.json()["data"]["proxy"], format!("http://{long}:3128"));
     for (head, body) in [
         ("Content-Type: text/plain", "no JSON, proxy=http://node1:3128"),
         ("Content-Type: application/json", r#"{"data":null,"message":"no VM 999"}"#),
@@ -79,8 +79,8 @@ fn responses_without_one_proxy_pass_unchanged() {
         let raw = format!("HTTP/1.1 200 OK\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let encoded = percent_encoding::percent_encode(raw.as_bytes(), percent_encoding::NON_ALPHANUMERIC);
         let path = "/api2/json/nodes/node1/qemu/999/spiceproxy";
-        let told = post(&gate, &site, path, "", &format!("text={encoded}"));
-        assert_eq!((told.status, told.text().as_str()), (200, body));
+        let reported = post(&gate, &site, path, "", &format!("text={encoded}"));
+        assert_eq!((reported.status, reported.text().as_str()), (200, body));
     }
 }
 
@@ -90,9 +90,9 @@ fn forwarded_responses_name_this_nodes_proxy() {
     let first = cluster.start(1, &[&format!("tunnel.advertised_proxy={PUBLIC}")]);
     let _second = cluster.start(2, &[]);
     let site = &cluster.nodes[0].site;
-    let told = post(&first, site, "/api2/json/nodes/node2/qemu/100/spiceproxy", "", "");
-    assert_eq!(told.status, 200, "{}", told.text());
-    assert_eq!(told.json()["data"]["proxy"], PUBLIC);
+    let reported = post(&first, site, "/api2/json/nodes/node2/qemu/100/spiceproxy", "", "");
+    assert_eq!(reported.status, 200, "{}", reported.text());
+    assert_eq!(reported.json()["data"]["proxy"], PUBLIC);
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn many_failures_are_a_few_warnings() {
 }
 
 #[test]
-fn a_worker_that_is_away_is_told() {
+fn an_unreachable_worker_is_reported() {
     let site = Site::pve();
     let gone = format!("127.0.0.1:{}", free_port());
     let gate = Nodegate::start(&site, &[&format!("backend.unprivileged={gone}")]);
@@ -103,9 +103,9 @@ fn each_other_node_has_a_line() {
     assert_eq!(call("node2").status, 200);
     let (down, unseen) = (call("node3"), call("unseen"));
     assert_eq!((down.status, unseen.status), (595, 595));
-    let told = report(site, &first, "pve");
+    let reported = report(site, &first, "pve");
     let names: Vec<_> =
-        told["upstreams"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+        reported["upstreams"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["daemon", "node node2", "node node3", "node unseen"]);
     let [second, third, unknown] =
         ["node node2", "node node3", "node unseen"].map(|name| upstream(site, &first, name));
@@ -125,7 +125,7 @@ fn each_other_node_has_a_line() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_told() {
+fn an_interrupted_response_is_reported() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cookie = site.cookie("root@pam");

@@ -8,7 +8,7 @@ use openssl::ssl::{ShutdownState, SslConnector, SslFiletype, SslMethod, SslStrea
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::nodegate::PATIENCE;
+use super::nodegate::TIMEOUT;
 
 /// An answer as it came over the wire.
 #[derive(Debug)]
@@ -280,7 +280,7 @@ impl Session {
                 count
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                panic!("nothing came within {} s", PATIENCE.as_secs())
+                panic!("nothing came within {} s", TIMEOUT.as_secs())
             }
             Err(_) => 0,
         }
@@ -298,19 +298,19 @@ fn connector() -> &'static SslConnector {
 }
 
 fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
-    patient(TcpStream::connect_timeout(&address, PATIENCE)?)
+    patient(TcpStream::connect_timeout(&address, TIMEOUT)?)
 }
 
 pub fn tcp_from(from: &str, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(from.parse().unwrap(), 0).into())?;
-    socket.connect_timeout(&address.into(), PATIENCE)?;
+    socket.connect_timeout(&address.into(), TIMEOUT)?;
     patient(socket.into())
 }
 
 fn patient(stream: TcpStream) -> io::Result<TcpStream> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

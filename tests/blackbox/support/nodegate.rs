@@ -13,7 +13,7 @@ use super::http::{Reply, Session};
 use super::site::Site;
 
 /// Generous: these machines are slow and noisy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running nodegate; killed when dropped.
 pub struct Nodegate {
@@ -141,7 +141,7 @@ impl Nodegate {
 
     /// Waits for the end.
     pub fn wait(&mut self) -> ExitStatus {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -171,7 +171,7 @@ impl Drop for Nodegate {
 }
 
 fn wait_for(stderr: &Mutex<String>, child: &mut Child) -> SocketAddr {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     loop {
         let text = stderr.lock().unwrap().clone();
         let address = |line: &str| line.split("listening on ").nth(1)?.trim().parse().ok();
@@ -188,7 +188,7 @@ fn wait_for(stderr: &Mutex<String>, child: &mut Child) -> SocketAddr {
 }
 
 /// Waits until a look at a file that every request needs is no longer good: a refusal may come that late.
-pub fn looked_again() {
+pub fn wait_for_next_poll() {
     std::thread::sleep(Duration::from_millis(1100));
 }
 
@@ -231,7 +231,7 @@ pub fn free_port() -> u16 {
 
 /// Waits until something holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while !holds() {
         assert!(Instant::now() < until, "never came true: {what}");
         std::thread::sleep(Duration::from_millis(10));

@@ -9,7 +9,7 @@ use super::nodegate;
 use super::site::Site;
 
 /// Longer than any command may take; scanners are slow on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(10);
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 #[derive(Debug)]
 pub struct Outcome {
@@ -36,7 +36,7 @@ impl Outcome {
             .stderr(Stdio::from(stderr.try_clone().unwrap()))
             .spawn()
             .unwrap();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
                 break status;

@@ -38,7 +38,7 @@ fn tls_key_file_replaces_the_uploaded_key_only() {
 }
 
 /// Loud in the log, and enough for `check` to fail.
-fn assert_told(site: &Site, gate: &Nodegate, message: &str) {
+fn assert_is_reported(site: &Site, gate: &Nodegate, message: &str) {
     let log = gate.stderr();
     assert!(log.lines().any(|line| line.contains("ERROR") && line.contains(message)), "{log}");
     let outcome = Outcome::check(site, &[]);
@@ -55,7 +55,7 @@ fn a_missing_named_key_falls_back() {
     let gate = Nodegate::start(&site, &[]);
     assert_eq!(served_name(gate.address()), "node1.example.com");
     let message = format!("{} is missing", site.path("/etc/pve/local/elsewhere.key").display());
-    assert_told(&site, &gate, &message);
+    assert_is_reported(&site, &gate, &message);
 }
 
 /// The ACME integration renews the certificate and its key, but never looks at `TLS_KEY_FILE`.
@@ -70,7 +70,7 @@ fn a_mismatched_renewal_falls_back() {
     let pem = site.path("/etc/pve/local/pveproxy-ssl.pem").display().to_string();
     let key = site.path("/etc/pve/local/elsewhere.key").display().to_string();
     let message = format!("{key}: the key does not belong to the certificate {pem}");
-    assert_told(&site, &gate, &message);
+    assert_is_reported(&site, &gate, &message);
 }
 
 /// nodegate names each pair that it cannot serve.

@@ -61,7 +61,7 @@ fn lists_that_openssl_does_not_understand_are_errors() {
 }
 
 #[test]
-fn honor_cipher_order_says_whose_preference_counts() {
+fn honor_cipher_order_selects_whose_preference_counts() {
     let site = Site::pve();
     let lists = "CIPHERS=ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256\n\
                  CIPHERSUITES=TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256\n";

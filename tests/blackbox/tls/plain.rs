@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::nodegate::PATIENCE;
+use crate::support::nodegate::TIMEOUT;
 use crate::support::{Nodegate, Session, Site};
 
 #[test]
@@ -62,7 +62,7 @@ fn a_plaintext_ticket_gets_only_the_redirect() {
 }
 
 #[test]
-fn what_is_neither_is_closed_without_a_word() {
+fn other_protocols_are_closed_without_a_response() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     // SSLv2's hello, a NUL, an alert, an HTTP/2-less blank line.
@@ -76,7 +76,7 @@ fn what_is_neither_is_closed_without_a_word() {
 /// How long it takes until the other side closes, and what it says before.
 fn time_to_the_end(gate: &Nodegate, sent: &[u8]) -> (Duration, Vec<u8>) {
     let mut stream = TcpStream::connect(gate.address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let started = Instant::now();
     stream.write_all(sent).unwrap();
     let mut received = Vec::new();
@@ -108,7 +108,7 @@ fn silent_clients_and_half_handshakes_time_out() {
 }
 
 #[test]
-fn silent_clients_hold_up_nobody_else() {
+fn silent_clients_delay_no_other_client() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["workers=1"]);
     let silent: Vec<_> = (0..50).map(|_| TcpStream::connect(gate.address()).unwrap()).collect();

@@ -131,7 +131,7 @@ fn early_data_is_not_taken() {
 }
 
 #[test]
-fn alpn_offers_http_1_1_alone() {
+fn alpn_offers_only_http_1_1() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     for (offered, chosen) in [
@@ -147,7 +147,7 @@ fn alpn_offers_http_1_1_alone() {
 }
 
 #[test]
-fn the_systems_openssl_settings_are_in_force() {
+fn the_systems_openssl_settings_are_in_effect() {
     let site = Site::pve();
     let settings =
         |line: &str| format!("openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n{line}\n");

@@ -126,8 +126,8 @@ fn sslyze(address: SocketAddr, report: &Path) -> BTreeMap<String, BTreeSet<Strin
     command.arg(format!("--json_out={}", report.display())).arg(address.to_string());
     let outcome = Outcome::of(&mut command);
     let text = std::fs::read_to_string(report).unwrap_or_else(|error| panic!("{error}: {outcome:?}"));
-    let told: Value = serde_json::from_str(&text).unwrap();
-    let scans = told["server_scan_results"][0]["scan_result"].as_object().unwrap();
+    let reported: Value = serde_json::from_str(&text).unwrap();
+    let scans = reported["server_scan_results"][0]["scan_result"].as_object().unwrap();
     let done = scans.iter().filter(|(_, scan)| scan["status"] == "COMPLETED");
     done.flat_map(|(name, scan)| {
         scan["result"]

@@ -122,10 +122,10 @@ fn a_reload_serves_a_renewed_pair() {
     };
     eventually("the end of a certificate is warned of", warned);
     assert_eq!(gate.stderr().matches("this certificate expires").count(), 1);
-    let told = report(&site, &gate, "pve");
-    let told = told["certificates"].as_array().unwrap();
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[1]["names"].as_array().unwrap().contains(&"public.example.org".into()), "{told:?}");
+    let reported = report(&site, &gate, "pve");
+    let reported = reported["certificates"].as_array().unwrap();
+    assert_eq!(reported.len(), 3, "{reported:?}");
+    assert!(reported[1]["names"].as_array().unwrap().contains(&"public.example.org".into()), "{reported:?}");
     let renewed = issue("renewed.example.org", KeyKind::EcP256);
     site.write("/etc/nodegate/first.pem", renewed.key_pem() + &renewed.chain_pem());
     gate.signal(Signal::SIGHUP);
@@ -195,7 +195,7 @@ fn matching_current_ocsp_responses_are_stapled() {
     }
     let gate = Nodegate::start(&site, &[MORE]);
     site.write("/etc/nodegate/first.ocsp", good);
-    eventually("a new answer is taken up without being told", || {
+    eventually("a new answer is taken up without a reload", || {
         status(&gate, "public.example.org").contains("Cert Status: good")
     });
 }

@@ -83,7 +83,7 @@ fn walk(profile: &str, node_file: (&str, &str)) -> usize {
 }
 
 #[test]
-fn every_method_goes_where_the_reference_says() {
+fn every_method_is_routed_as_the_reference() {
     assert_eq!(walk("pve", ("etc/pve/.members", MEMBERS)), 679);
     assert_eq!(walk("pmg", ("etc/pmg/cluster.conf", SECTIONS)), 426);
 }

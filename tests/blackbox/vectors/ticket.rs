@@ -135,10 +135,10 @@ fn a_younger_key_limits_its_tickets_age() {
     ];
     for (age, quorate, key_lifetime, (first, last)) in cases {
         let rules = TicketRules { key_lifetime, quorate, ..rules("PVE", &key, age) };
-        let judge = |age: i64| verify(ticket_of_root(), &rules, MADE + age);
+        let verify_at = |age: i64| verify(ticket_of_root(), &rules, MADE + age);
         for (age, good) in [(first - 1, false), (first, true), (last, true), (last + 1, false)] {
             let expected = if good { Ok("root@pam".to_owned()) } else { Err(TicketError::Age) };
-            assert_eq!(judge(age), expected, "key {:?} ticket {age}", rules.current.age);
+            assert_eq!(verify_at(age), expected, "key {:?} ticket {age}", rules.current.age);
         }
     }
 }
@@ -146,17 +146,17 @@ fn a_younger_key_limits_its_tickets_age() {
 #[test]
 fn the_old_key_verifies_pre_rotation_tickets() {
     let (key, other) = (key(), other_key());
-    let judge = |old_age: i64, age: i64| {
+    let verify_at = |old_age: i64, age: i64| {
         let old = Some(DatedKey { key: &key, age: old_age });
         verify(ticket_of_root(), &TicketRules { old, ..rules("PVE", &other, 10_000) }, MADE + age)
     };
     for (old_age, first) in [(0, -299), (3600, 3301), (7400, 7101)] {
         for (age, good) in [(first - 1, false), (first, true), (7199, true), (7200, false)] {
-            assert_eq!(judge(old_age, age).is_ok(), good, "key {old_age} ticket {age}");
+            assert_eq!(verify_at(old_age, age).is_ok(), good, "key {old_age} ticket {age}");
         }
     }
     for age in [0, 7199, 7200, 7201, 8000] {
-        assert!(judge(7500, age).is_err(), "{age}");
+        assert!(verify_at(7500, age).is_err(), "{age}");
     }
 }
 
@@ -176,7 +176,7 @@ fn a_valid_ticket_ends_with_age_or_key() {
 
 /// On a node that has rotated its key, a browser that kept its cookie overnight guesses at nothing.
 #[test]
-fn expired_tickets_of_other_keys_count_not() {
+fn expired_tickets_of_other_keys_do_not_count() {
     let (key, [first, second]) = (key(), [other_key(), other_key()]);
     let pair = |current, old| TicketRules {
         old: Some(DatedKey { key: old, age: 9000 }),

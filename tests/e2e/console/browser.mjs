@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 const modules = new URL('../../../target/browser/', import.meta.url);
 const { chromium } = createRequire(modules)('playwright-core');
 const [kind, origin, cookie, csrf, keys, pasteLength] = process.argv.slice(2);
-const PATIENCE = 60_000;
+const TIMEOUT = 60_000;
 
 const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
@@ -14,9 +14,9 @@ const browser = await chromium.launch({
 const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 820, height: 520 } });
 await context.addCookies([{ name: 'PVEAuthCookie', value: encodeURIComponent(cookie), url: origin, secure: true }]);
 const page = await context.newPage();
-const told = [];
-page.on('console', (message) => told.push(message.text()));
-page.on('pageerror', (error) => told.push(error.message));
+const reported = [];
+page.on('console', (message) => reported.push(message.text()));
+page.on('pageerror', (error) => reported.push(error.message));
 
 // Pixels of the guest's text in noVNC's canvas.
 const lit = () => {
@@ -34,29 +34,29 @@ const result = {};
 try {
     if (kind === 'novnc') {
         await page.goto(`${origin}/novnc/page.html?csrf=${encodeURIComponent(csrf)}`);
-        await page.waitForFunction(lit, null, { timeout: PATIENCE });
+        await page.waitForFunction(lit, null, { timeout: TIMEOUT });
         result.before = await page.evaluate(lit);
         await page.click('canvas');
         await page.keyboard.type(keys, { delay: 50 });
         const more = `(${lit})() > ${result.before + 20}`;
-        await page.waitForFunction(more, null, { timeout: PATIENCE });
+        await page.waitForFunction(more, null, { timeout: TIMEOUT });
         result.after = await page.evaluate(lit);
     } else {
         await page.goto(`${origin}/xtermjs/page.html?csrf=${encodeURIComponent(csrf)}`);
-        await page.waitForFunction(() => window.events?.includes('ready'), null, { timeout: PATIENCE });
+        await page.waitForFunction(() => window.events?.includes('ready'), null, { timeout: TIMEOUT });
         await page.keyboard.type(keys);
-        await page.waitForFunction((keys) => window.text().includes(keys), keys, { timeout: PATIENCE });
+        await page.waitForFunction((keys) => window.text().includes(keys), keys, { timeout: TIMEOUT });
         await page.evaluate((length) => {
             const line = '0123456789abcdef'.repeat(4);
             window.paste(line.repeat(Math.ceil(length / line.length)).slice(0, length));
         }, Number(pasteLength));
-        await page.waitForFunction(() => window.text().includes('<pasted>'), null, { timeout: PATIENCE });
+        await page.waitForFunction(() => window.text().includes('<pasted>'), null, { timeout: TIMEOUT });
     }
     await page.evaluate(() => window.disconnect());
-    await page.waitForFunction(() => window.events.some((name) => /close|disconnect/.test(name)), null, { timeout: PATIENCE });
+    await page.waitForFunction(() => window.events.some((name) => /close|disconnect/.test(name)), null, { timeout: TIMEOUT });
 } catch (error) {
     result.error = String(error);
 }
 result.events = await page.evaluate(() => window.events).catch(() => null);
 await browser.close();
-console.log(JSON.stringify({ ...result, told }));
+console.log(JSON.stringify({ ...result, reported }));

@@ -6,7 +6,7 @@ use std::fs;
 use nodegate_fuzz::{TARGETS, corpus, target};
 
 #[test]
-fn nothing_kept_does_what_it_must_not() {
+fn no_corpus_entry_breaks_a_rule() {
     for target in TARGETS {
         let mut count = 0;
         for entry in fs::read_dir(corpus(target.name)).unwrap() {
@@ -22,7 +22,7 @@ fn nothing_kept_does_what_it_must_not() {
 
 /// A few changes of each, so that a reader that trusts its corpus is found without the fuzzer as well.
 #[test]
-fn nothing_near_it_does_so_either() {
+fn no_changed_entry_breaks_a_rule() {
     for target in TARGETS {
         for entry in fs::read_dir(corpus(target.name)).unwrap() {
             let bytes = fs::read(entry.unwrap().path()).unwrap();

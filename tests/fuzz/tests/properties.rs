@@ -69,7 +69,7 @@ fn hex(text: &str) -> String {
 }
 
 /// The reader's result for a file, in the words of the script above; `None` where it rejects something.
-fn as_bash_says(text: &str) -> Option<String> {
+fn read_like_bash(text: &str) -> Option<String> {
     let (assignments, errors) = shell::parse(text.as_bytes());
     let last: BTreeMap<_, _> =
         assignments.iter().map(|one| (one.name.as_str(), one.value.as_str())).collect();
@@ -118,7 +118,7 @@ fn settings_files_are_read_as_bash_reads_them() {
         // CRLF is taken for a line end, which bash would make part of the value.
         std::fs::write(&file, text.replace("\r\n", "\n")).unwrap();
         let said = bash.ask(file.to_str().unwrap());
-        if let Some(own) = as_bash_says(&text) {
+        if let Some(own) = read_like_bash(&text) {
             read.set(read.get() + 1);
             prop_assert_eq!(own, said, "{:?}", text);
         }

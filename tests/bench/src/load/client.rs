@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
 /// No step of a client takes longer unless something is broken: behind calls of 8 s, others wait for two turns.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 const LARGEST_HEAD: usize = 32 << 10;
 
 pub(crate) type Stream = SslStream<TcpStream>;
@@ -47,7 +47,7 @@ pub(crate) fn runtime() -> Result<Runtime> {
 
 /// Fails when `step` does not end in time.
 pub(crate) async fn within<T>(what: &'static str, step: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(PATIENCE, step).await.with_context(|| format!("{what}: nothing for {PATIENCE:?}"))?.context(what)
+    timeout(TIMEOUT, step).await.with_context(|| format!("{what}: nothing for {TIMEOUT:?}"))?.context(what)
 }
 
 /// Connects and shakes hands, with a session of before or without.

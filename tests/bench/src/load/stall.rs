@@ -20,7 +20,7 @@ const AT_ONCE: usize = 32;
 /// Between two bytes of a head that never ends.
 const DRIP: Duration = Duration::from_secs(1);
 /// All of them are there by then.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 const DRIPS: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
 
 /// An attack under way. It ends when this is dropped.
@@ -99,7 +99,7 @@ fn start(address: SocketAddr, count: usize, behaviour: &Behaviour) -> Result<Sta
     let stalled = Stalled { stop: Some(stop), thread: Some(thread), counts };
     let begun = Instant::now();
     while stalled.open() < count {
-        if begun.elapsed() > PATIENCE || stalled.counts.failed.load(Ordering::Relaxed) > count {
+        if begun.elapsed() > TIMEOUT || stalled.counts.failed.load(Ordering::Relaxed) > count {
             let failed = stalled.counts.failed.load(Ordering::Relaxed);
             bail!("only {} of {count} clients are there; {failed} failures", stalled.open());
         }

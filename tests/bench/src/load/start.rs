@@ -16,7 +16,7 @@ use super::client;
 
 /// Between two attempts to connect.
 const AGAIN: Duration = Duration::from_micros(200);
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A program that has answered. It is ended and waited for when this is dropped.
 #[derive(Debug)]
@@ -49,8 +49,8 @@ pub(crate) fn first_answer(command: &mut Command, address: SocketAddr, request: 
             if let Some(status) = started.child.try_wait()? {
                 bail!("ended with {status}");
             }
-            if begun.elapsed() > PATIENCE {
-                bail!("no answer within {PATIENCE:?}");
+            if begun.elapsed() > TIMEOUT {
+                bail!("no answer within {TIMEOUT:?}");
             }
             sleep(AGAIN).await;
         }

@@ -21,7 +21,7 @@ const AT_ONCE: usize = 16;
 /// Between a connection that the server has closed and the next one.
 const AWAY: Duration = Duration::from_secs(1);
 /// Until a connection that is held or asks nothing more is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The action that one client repeats.
 #[derive(Clone)]
@@ -115,7 +115,7 @@ impl Stranger {
             tcp.write_all(bytes).await?;
             drop(turn);
             self.count();
-            let _ = timeout(PATIENCE, tcp.read(&mut [0; 512])).await;
+            let _ = timeout(TIMEOUT, tcp.read(&mut [0; 512])).await;
             return Ok(());
         }
         let mut stream = client::secure(tcp, &self.context, None).await?;
@@ -124,7 +124,7 @@ impl Stranger {
             Attack::Hold(bytes) => {
                 self.count();
                 let _ = stream.write_all(bytes).await;
-                let _ = timeout(PATIENCE, stream.read(&mut [0; 512])).await;
+                let _ = timeout(TIMEOUT, stream.read(&mut [0; 512])).await;
             }
             Attack::Drip(bytes, pause) => {
                 self.count();

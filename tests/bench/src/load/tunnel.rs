@@ -23,7 +23,7 @@ const PIECE: usize = 256 << 10;
 /// The reader wakes up for as many bytes.
 static AT_ONCE: c_int = 256 << 10;
 const MESSAGE: usize = 64;
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Before the clock starts: congestion and receive windows grow.
 const WARM_UP: Duration = Duration::from_millis(300);
 
@@ -84,8 +84,8 @@ pub(crate) fn open(path: &Path<'_>) -> Result<(TcpStream, TcpStream)> {
 
 pub(super) fn prepare(stream: &TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     Ok(())
 }
 

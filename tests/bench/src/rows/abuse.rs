@@ -81,7 +81,7 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
             series: vec![during, before],
             goals: vec![
                 Goal::at_most(2.0, "p999", Against::One("before")),
-                Goal::at_most(256.0, "each", Against::Nobody),
+                Goal::at_most(256.0, "each", Against::Nothing),
             ],
         });
     }

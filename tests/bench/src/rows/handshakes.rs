@@ -58,7 +58,7 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
             let mut goals =
                 vec![Goal::at_least(0.97, "rate", Against::Best), Goal::at_most(1.03, "cpu", Against::Best)];
             if resume {
-                goals.push(Goal::at_least(100.0, "resumed", Against::Nobody));
+                goals.push(Goal::at_least(100.0, "resumed", Against::Nothing));
             }
             rows.push(Row {
                 id,

@@ -77,8 +77,8 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
         ],
         series: interleave(plan.repeats.min(3), contenders)?,
         goals: vec![
-            Goal::at_most(6.0, "idle", Against::Nobody),
-            Goal::at_most(15.0, "connection", Against::Nobody),
+            Goal::at_most(6.0, "idle", Against::Nothing),
+            Goal::at_most(15.0, "connection", Against::Nothing),
             Goal::at_most(1.0, "connection", Against::Best),
         ],
     }])
@@ -103,6 +103,6 @@ pub(crate) fn start(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
         job: "start to the first whole answer over TLS".into(),
         figures: vec![figure("start", "ms", 0)],
         series: interleave(plan.repeats * 2, contenders)?,
-        goals: vec![Goal::at_most(30.0, "start", Against::Nobody)],
+        goals: vec![Goal::at_most(30.0, "start", Against::Nothing)],
     }])
 }

@@ -35,7 +35,7 @@ pub(crate) enum Against {
     Best,
     One(&'static str),
     /// the figure by itself
-    Nobody,
+    Nothing,
 }
 
 /// A figure of a row.
@@ -99,7 +99,7 @@ impl Goal {
     pub(crate) fn reached(&self, row: &Row) -> Option<Spread> {
         let (ours, others) = row.series.split_first()?;
         let rival = match self.against {
-            Against::Nobody => return Spread::of(ours.values(self.figure)),
+            Against::Nothing => return Spread::of(ours.values(self.figure)),
             Against::Best => {
                 let peers: Vec<_> = others.iter().filter(|one| !one.name.starts_with(BUILD)).collect();
                 best(self.figure, self.better, &peers)

@@ -33,7 +33,7 @@ pub(crate) fn measure(_: &Lab, plan: &Plan) -> Result<Vec<Row>> {
         job: "a worker's permit for a call that need not wait".to_owned(),
         figures: vec![figure("cpu", "ns CPU a call", 0)],
         series: interleave(plan.many(), contenders)?,
-        goals: vec![Goal::at_most(1000.0, "cpu", Against::Nobody)],
+        goals: vec![Goal::at_most(1000.0, "cpu", Against::Nothing)],
     }])
 }
 

@@ -48,7 +48,7 @@ struct Scene {
 }
 
 fn scenes() -> [Scene; 5] {
-    let at_most = |bound, figure| Goal::at_most(bound, figure, Against::Nobody);
+    let at_most = |bound, figure| Goal::at_most(bound, figure, Against::Nothing);
     let throughput = || Goal::at_least(0.95, "scripts", Against::One(UNLIMITED));
     let scene = |id, job, [scripts, parallel, dead_calls]: [usize; 3], goals| Scene {
         id,

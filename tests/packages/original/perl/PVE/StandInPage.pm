@@ -21,7 +21,7 @@ sub render {
         agent => $request->header('User-Agent') // 'none',
         map { ("?$_" => $arguments->{$_} // 'undefined') } keys %$arguments,
     );
-    die "told to fail\n" if exists $arguments->{'fail-here'};
+    die "failing on request\n" if exists $arguments->{'fail-here'};
     my $rows = join '', map { "<p>$_=$shown{$_}|</p>\n" } sort keys %shown;
     my $page = "<!DOCTYPE html>\n<html lang=\"" . ($language // 'en') . "\">\n<body>\n$rows</body>\n</html>\n";
     return HTTP::Response->new(200, 'OK', ['Content-Type' => 'text/html; charset=UTF-8'], $page);

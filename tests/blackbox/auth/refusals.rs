@@ -22,7 +22,7 @@ fn a_ticket_writes_only_with_csrf_token() {
 }
 
 #[test]
-fn refusals_hold_up_nobody_else() {
+fn a_rejected_login_delays_no_other_request() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["workers=1", "timeout.header=60"]);
     let cookie = site.cookie("root@pam");
@@ -52,7 +52,7 @@ fn a_refused_connection_serves_the_next_request() {
 }
 
 #[test]
-fn each_format_is_told_in_its_own_form() {
+fn each_format_has_its_own_error_form() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let cases = [

@@ -49,7 +49,7 @@ fn there_are_no_api_tokens() {
 }
 
 /// Quarantine tickets by their age, all at once.
-fn judge(site: &Site, gate: &Nodegate, cases: &[(i64, bool)]) {
+fn verify_each(site: &Site, gate: &Nodegate, cases: &[(i64, bool)]) {
     all_at_once(cases, |(age, good)| {
         let ticket = site.keys.ticket("PMGQUAR", MAIL, now() - age);
         let attempt = Attempt::read(site, gate, &cookie(site, &ticket));
@@ -64,15 +64,15 @@ fn quarantine_tickets_live_as_long_as_mail() {
     let site = Site::pmg();
     let gate = Nodegate::start(&site, &[]);
     let configuration = "/etc/pmg/pmg.conf";
-    judge(&site, &gate, &[(-10, true), (-30, false), (7 * DAY - 60, true), (7 * DAY + 60, false)]);
+    verify_each(&site, &gate, &[(-10, true), (-30, false), (7 * DAY - 60, true), (7 * DAY + 60, false)]);
     site.write(configuration, "section: admin\n\tlifetime 99\n\nsection: spamquar\n\tlifetime 2\n");
-    judge(&site, &gate, &[(2 * DAY - 60, true), (2 * DAY + 60, false)]);
+    verify_each(&site, &gate, &[(2 * DAY - 60, true), (2 * DAY + 60, false)]);
     site.write(configuration, "section: spamquar\n\tviewimages 0\n\tlifetime 30\n");
-    judge(&site, &gate, &[(30 * DAY - 60, true), (30 * DAY + 60, false)]);
+    verify_each(&site, &gate, &[(30 * DAY - 60, true), (30 * DAY + 60, false)]);
     site.write(configuration, "section: admin\n\tlifetime 99\n");
-    judge(&site, &gate, &[(7 * DAY - 60, true), (7 * DAY + 60, false)]);
+    verify_each(&site, &gate, &[(7 * DAY - 60, true), (7 * DAY + 60, false)]);
     std::fs::remove_file(site.path(configuration)).unwrap();
-    judge(&site, &gate, &[(7 * DAY - 60, true), (7 * DAY + 60, false)]);
+    verify_each(&site, &gate, &[(7 * DAY - 60, true), (7 * DAY + 60, false)]);
 }
 
 #[test]

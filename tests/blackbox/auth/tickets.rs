@@ -6,7 +6,7 @@ use super::{Attempt, INVALID_PVE, cookie, settled};
 use crate::support::{Nodegate, Site, all_at_once};
 
 /// Reads with each ticket, all at once.
-fn judge(site: &Site, gate: &Nodegate, reason: &str, cases: &[(String, bool, &str)]) {
+fn verify_each(site: &Site, gate: &Nodegate, reason: &str, cases: &[(String, bool, &str)]) {
     all_at_once(cases, |(ticket, good, what)| {
         let attempt = Attempt::read(site, gate, &cookie(site, ticket));
         if *good { attempt.assert_passes(what) } else { attempt.assert_refused(reason, what) }
@@ -19,7 +19,7 @@ fn tickets_are_valid_from_minus_300_to_7200() {
     let site = settled();
     let gate = Nodegate::start(&site, &[]);
     let aged = |age: i64| site.keys.ticket("PVE", "root@pam", now() - age);
-    judge(
+    verify_each(
         &site,
         &gate,
         INVALID_PVE,
@@ -67,7 +67,7 @@ fn an_altered_ticket_is_rejected() {
     .into_iter()
     .map(|(ticket, what)| (ticket, false, what))
     .collect();
-    judge(&site, &gate, INVALID_PVE, &refused);
+    verify_each(&site, &gate, INVALID_PVE, &refused);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_ticket_for_something_else_is_refused() {
     let site = settled();
     let gate = Nodegate::start(&site, &[]);
     let of = |prefix: &str| site.keys.ticket(prefix, "root@pam", now());
-    judge(
+    verify_each(
         &site,
         &gate,
         INVALID_PVE,
@@ -95,7 +95,7 @@ fn half_a_login_is_no_login() {
     let site = settled();
     let gate = Nodegate::start(&site, &[]);
     let of = |data: &str| site.keys.ticket("PVE", data, now());
-    judge(
+    verify_each(
         &site,
         &gate,
         INVALID_PVE,
@@ -117,7 +117,7 @@ fn a_user_has_a_name_and_a_realm() {
     let gate = Nodegate::start(&site, &[]);
     let of = |data: &str| site.keys.ticket("PVE", data, now());
     let long = |length: usize| format!("{}@pam", "u".repeat(length - 4));
-    judge(
+    verify_each(
         &site,
         &gate,
         INVALID_PVE,

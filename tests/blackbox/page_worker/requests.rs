@@ -11,7 +11,7 @@ use crate::support::{Nodegate, Outcome, Session, Site};
 const ASKED: &str = "User-Agent: Mozilla/5.0 (X11)\r\n";
 
 #[test]
-fn the_worker_is_asked_for_unreadable_pages() {
+fn the_worker_renders_unreadable_pages() {
     let (site, worker) = (site(), Worker::start(page("<html>the product's own</html>")));
     site.write(MOBILE, "rendered here");
     let gate = start(&site, &worker, &["headers.csp=true", "headers.frames=sameorigin"]);
@@ -192,7 +192,7 @@ fn a_template_that_is_missing_is_the_workers() {
 
 /// A newer product may give its templates a variable that the profile does not declare.
 #[test]
-fn undeclared_variables_are_asked_of_the_worker() {
+fn the_worker_renders_pages_with_undeclared_variables() {
     let newer = "<script>known = '[% lang %]'; novel = '[% novel %]';[% own = 1 %][% own %]</script>";
     let (site, worker) = (site(), Worker::start(page("by the worker")));
     site.write(INDEX, newer);

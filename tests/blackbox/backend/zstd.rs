@@ -76,7 +76,7 @@ fn zstd_is_off_by_default() {
 }
 
 #[test]
-fn curl_reads_what_it_asks_for_by_itself() {
+fn curl_reads_the_coding_that_it_requests() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &["compression.api=true"]);
     let cookie = site.cookie("root@pam");

@@ -27,16 +27,16 @@ fn without_a_worker_the_page_gives_instructions() {
         assert_eq!(gate.get("/", "").status, 500);
     }
     let log = gate.stderr();
-    let told: Vec<_> = log.lines().filter(|line| line.contains("page not rendered")).collect();
-    assert_eq!(told.len(), 1, "{told:?}");
+    let reported: Vec<_> = log.lines().filter(|line| line.contains("page not rendered")).collect();
+    assert_eq!(reported.len(), 1, "{reported:?}");
     assert!(
-        told[0].contains("ERROR") && told[0].contains("usr/share/pve-manager/index.html.tpl"),
-        "{told:?}"
+        reported[0].contains("ERROR") && reported[0].contains("usr/share/pve-manager/index.html.tpl"),
+        "{reported:?}"
     );
 }
 
 #[test]
-fn check_fails_for_a_page_that_nobody_renders() {
+fn check_fails_for_a_page_without_renderer() {
     let site = site();
     let outcome = Outcome::check(&site, &[]);
     assert_eq!(outcome.code, 1, "{outcome:?}");
@@ -53,7 +53,7 @@ fn check_fails_for_a_page_that_nobody_renders() {
 }
 
 #[test]
-fn check_asks_the_worker_for_failing_pages() {
+fn check_requests_failing_pages_from_the_worker() {
     let (site, worker) = (site(), Worker::start(page("rendered")));
     let line = |code: i32| {
         let outcome = Outcome::check(&site, &[&worker.setting()]);
@@ -93,7 +93,7 @@ fn check_asks_the_worker_for_failing_pages() {
 }
 
 #[test]
-fn check_fails_for_a_worker_that_is_away() {
+fn check_fails_for_an_unreachable_worker() {
     let site = site();
     let line = |worker: &str| {
         let outcome = Outcome::check(&site, &[&format!("backend.unprivileged={worker}")]);
@@ -142,20 +142,20 @@ fn a_template_of_two_pages_is_named_once() {
     site.write("/usr/share/javascript/pmg-gui/pmg-index.html.tt", TOMORROW);
     let outcome = Outcome::check(&site, &[]);
     assert_eq!(outcome.code, 1, "{outcome:?}");
-    let told: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("line 2")).collect();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("page /, /quarantine cannot be rendered"), "{told:?}");
+    let reported: Vec<_> = outcome.stderr.lines().filter(|line| line.contains("line 2")).collect();
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert!(reported[0].contains("page /, /quarantine cannot be rendered"), "{reported:?}");
 }
 
 #[test]
 fn start_and_reload_log_pages_that_fail() {
     let site = site();
     let gate = Nodegate::start(&site, &[]);
-    let told = |page: &str| {
+    let reported = |page: &str| {
         let wanted = format!("product.page: page {page} cannot be rendered");
         gate.stderr().lines().filter(|line| line.contains("ERROR") && line.contains(&wanted)).count()
     };
-    assert_eq!((told("/"), told("/ (mobile)")), (1, 0), "{}", gate.stderr());
+    assert_eq!((reported("/"), reported("/ (mobile)")), (1, 0), "{}", gate.stderr());
     assert_eq!(gate.get("/-/ready", "").text(), "ready\npage / cannot be rendered\n");
     assert_eq!(gate.get("/-/ready", "").status, 200);
     // A page that fails keeps no reload from counting.
@@ -163,7 +163,7 @@ fn start_and_reload_log_pages_that_fail() {
     site.write("/etc/nodegate/pve.toml", "[timeout]\nidle = 33\n");
     gate.signal(Signal::SIGHUP);
     eventually("it is reloaded", || gate.stderr().contains("reloaded changed=\"timeout.idle\""));
-    assert_eq!((told("/"), told("/ (mobile)")), (2, 1), "{}", gate.stderr());
+    assert_eq!((reported("/"), reported("/ (mobile)")), (2, 1), "{}", gate.stderr());
     eventually("monitors hear of both", || {
         let text = gate.get("/-/ready", "").text();
         text == "ready\npage / cannot be rendered\npage / (mobile) cannot be rendered\n"
@@ -187,7 +187,7 @@ fn a_worker_makes_failing_pages_a_warning() {
 }
 
 #[test]
-fn every_page_is_asked_by_a_command() {
+fn a_command_requests_every_page() {
     let site = site();
     for path in [MOBILE, "/usr/share/novnc-pve/index.html.tpl", "/usr/share/pve-xtermjs/index.html.tpl"] {
         site.write(path, "good");
@@ -211,7 +211,7 @@ fn every_page_is_asked_by_a_command() {
 }
 
 #[test]
-fn pages_are_not_asked_where_none_is_answered() {
+fn pages_names_why_a_listener_answers_none() {
     let site = Site::pve();
     for (sets, obstacle) in [
         (vec!["acl.deny_from=127.0.0.0/8"], "its access list denies this machine"),
