@@ -174,6 +174,22 @@ mod tests {
         assert_eq!(LeftOut(7).to_string(), " (7 more of this kind were not logged)");
     }
 
+    /// Each of them once a minute, however many calls wait, and the next line counts those that were not logged.
+    #[test]
+    fn saturated_daemons_are_logged_once_a_minute() {
+        let (mut throttle, begin) = (LogThrottle::new(LogTopic::Saturation.limits().rate), Instant::now());
+        let mut is_due =
+            |daemon, second| throttle.admit(daemon, begin + second * SECOND, || None).map(LeftOut);
+        assert_eq!(is_due("127.0.0.1:85", 0), Some(LeftOut(0)));
+        for second in 0..59 {
+            assert_eq!(is_due("127.0.0.1:85", second), None, "after {second} s");
+        }
+        assert_eq!(is_due("127.0.0.1:86", 59), Some(LeftOut(0)), "another daemon");
+        assert_eq!(is_due("127.0.0.1:85", 60), Some(LeftOut(59)));
+        assert_eq!(is_due("127.0.0.1:85", 119), None);
+        assert_eq!(is_due("127.0.0.1:85", 120), Some(LeftOut(1)));
+    }
+
     #[test]
     fn topics_do_not_crowd_each_other_out() {
         assert_eq!(is_due(LogTopic::Origin, "a test"), Some(LeftOut(0)));

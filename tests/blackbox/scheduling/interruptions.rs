@@ -5,11 +5,12 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nodegate_standin::{Listen, Recorded};
 
+use super::held::{Queues, head, held};
 use super::{CONFIG, Sent, connections, counts, daemon, number, site};
 use crate::reload::reload;
 use crate::reload::upgrade::Installed;
 use crate::support::nodegate::eventually;
-use crate::support::{Nodegate, Reply, Site};
+use crate::support::{Nodegate, Reply, Session, Site};
 
 const WAITING: usize = 500;
 const USERS: usize = 10;
@@ -108,6 +109,47 @@ fn a_reload_keeps_those_that_wait() {
     assert_eq!(count(&replies, 200), WAITING, "{:?}", replies.iter().find(|(_, reply)| reply.status != 200));
     each_was_sent_once(&replies, &site.daemon.requests());
     assert_eq!(site.daemon.most_at_once(), WORKERS + 2);
+}
+
+/// Without a limit all are sent at once. With a limit again, the calls that come wait until those have their answers.
+#[test]
+fn reloads_without_and_with_limit_lose_none() {
+    const CALLS: usize = 200;
+    let (site, queues) = (site(0), Queues::new());
+    let limit = |workers: usize| {
+        site.write(SETTINGS, format!("[backend]\nworkers = {workers}\n{TIMES}"));
+    };
+    limit(WORKERS);
+    let gate = Nodegate::start(&site, &[&queues.setting()]);
+    let begin = |(number, mut session): (usize, Session), hold: &str| {
+        let cookie = site.cookie(&format!("user{}@pve", number % USERS));
+        session.send(head(&held(CONFIG, hold, number), &cookie));
+        Sent { session, number }
+    };
+    let sessions = (0..).zip(connections(&gate, CALLS));
+    let mut sent: Vec<_> = sessions.map(|session| begin(session, "first")).collect();
+    queues.wait_until_waiting(CALLS - WORKERS);
+    limit(0);
+    reload(&gate, "reloaded changed=\"backend.workers\"");
+    eventually("the daemon has them all", || site.daemon.requests().len() == CALLS);
+    limit(1);
+    reload(&gate, "reloaded changed=\"backend.workers\"");
+    let sessions = (CALLS..).zip(connections(&gate, CALLS));
+    sent.extend(sessions.map(|session| begin(session, "second")));
+    queues.wait_until_waiting(CALLS);
+    site.daemon.release("first");
+    eventually("the next one begins", || site.daemon.requests().len() == CALLS + 1);
+    assert_eq!(queues.sample("workers_busy"), 1);
+    site.daemon.release("second");
+    let replies = receive(sent);
+    assert_eq!(
+        count(&replies, 200),
+        2 * CALLS,
+        "{:?}",
+        replies.iter().find(|(_, reply)| reply.status != 200)
+    );
+    each_was_sent_once(&replies, &site.daemon.requests());
+    queues.wait_until_idle();
 }
 
 /// Both processes together send the daemon no more than it has workers, and the new one's clients do not wait for

@@ -1,8 +1,16 @@
 //! More requests than the daemon has workers: whose turn is next, and what happens to those that wait.
 
+mod attackers;
+mod backends;
+mod cancellations;
+mod held;
 mod interruptions;
 mod prefork;
+mod queued_time;
+mod saturation;
+mod storages;
 mod turns;
+mod write_order;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use crate::answer::{Answer, Reply, Step};
 use crate::api;
 use crate::background::Background;
 use crate::form::Params;
+use crate::held::Held;
 use crate::keys::Keys;
 use crate::record::Recorded;
 use crate::wire::{Arrival, Wire};
@@ -119,6 +120,7 @@ impl Daemon {
             connections: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             workers: Workers::new(workers),
+            held: Held::default(),
         });
         let serving = Arc::clone(&shared);
         Ok(Self { address, shared, _background: Background::start(move || listener.serve(serving)) })
@@ -149,6 +151,11 @@ impl Daemon {
     pub fn clear(&self) {
         self.shared.requests.lock().unwrap().clear();
         self.shared.workers.forget_most();
+    }
+
+    /// Answers the calls with `standin-hold=NAME` in query or body: those that came, and those that will.
+    pub fn release(&self, name: &str) {
+        self.shared.held.release(name);
     }
 
     /// The most requests that it held at once without the head of an answer, those that waited for a worker included.
@@ -182,6 +189,7 @@ pub(crate) struct Shared {
     connections: AtomicUsize,
     open: AtomicUsize,
     workers: Workers,
+    held: Held,
 }
 
 enum Listener {
@@ -281,9 +289,10 @@ impl Shared {
         }
         let keep_alive = keep_alive && request.keeps_alive();
         // A call that takes its time.
-        let params = Params::parse(request.query());
+        let params = Params::of(&request).unwrap_or_else(|_| Params::parse(request.query()));
         let wait = params.number("standin-wait", 0);
         sleep(Duration::from_millis(wait)).await;
+        self.held.wait(params.value("standin-hold")).await;
         let (mut answer, is_stream) = match api::handle(self, &request, keep_alive) {
             api::Handled::Script(reply) => return reply,
             api::Handled::Answer(answer) => (answer, false),

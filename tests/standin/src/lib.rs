@@ -22,6 +22,7 @@ pub mod demo;
 mod download;
 mod echo;
 mod form;
+mod held;
 mod keys;
 mod order;
 mod record;

@@ -45,3 +45,27 @@ fn a_worker_outlives_its_client() {
     ask(&daemon).read_to_string(&mut answer).unwrap();
     assert!(begun.elapsed() > CALL + CALL / 2, "{:?}", begun.elapsed());
 }
+
+#[test]
+fn a_held_call_waits_until_it_is_released() {
+    let daemon = Daemon::start(Config::new(Product::Pve));
+    let ask = |hold: &str| {
+        let mut stream = TcpStream::connect(daemon.address()).unwrap();
+        let path = format!("/api2/json/access/domains?standin-hold={hold}");
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        stream
+    };
+    let (mut first, mut second) = (ask("a"), ask("b"));
+    daemon.release("a");
+    let mut answer = String::new();
+    first.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    second.set_read_timeout(Some(CALL)).unwrap();
+    assert!(second.read(&mut [0]).is_err(), "it was not released");
+    daemon.release("b");
+    let mut later = ask("b");
+    for stream in [&mut second, &mut later] {
+        stream.set_read_timeout(None).unwrap();
+        assert!(stream.read(&mut [0; 9]).unwrap() > 0);
+    }
+}
