@@ -196,7 +196,6 @@ fn is_token(byte: u8) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use tokio::io::AsyncWriteExt;
 

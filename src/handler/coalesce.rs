@@ -194,7 +194,6 @@ impl CoalescedOutcome {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::cell::Cell;
     use std::future::pending;
 

@@ -106,7 +106,6 @@ impl PieceStream for TitledBody {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn rewrite(page: &str) -> String {

@@ -66,7 +66,6 @@ impl AdvertisedProxy {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn rewrite(answer: &'static str) -> String {

@@ -172,7 +172,6 @@ impl AccessLog {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn entry(request: &str) -> LogEntry<'_> {

@@ -151,7 +151,6 @@ fn scalar(value: &Value) -> Option<Option<Cow<'_, [u8]>>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

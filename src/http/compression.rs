@@ -141,7 +141,6 @@ async fn encode(coding: ContentCoding, plain: &[u8]) -> io::Result<Bytes> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failing test may panic")]
 mod tests {
     use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 

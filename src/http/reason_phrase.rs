@@ -63,7 +63,6 @@ pub fn add_status_message(response: &mut Response<ResponseBody>, method: &Method
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use http::StatusCode;
 
     use super::*;

@@ -159,7 +159,6 @@ fn decode(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
     use crate::http::api_grammar::tests::{named_formats, one_format};
 

@@ -133,7 +133,6 @@ impl PieceStream for ZstdBody {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
     use http_body_util::BodyExt as _;
     use tokio::sync::mpsc::{Receiver, channel};
 

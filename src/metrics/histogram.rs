@@ -59,7 +59,6 @@ impl EncodeMetric for Histogram {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use prometheus_client::encoding::prometheus_text;
     use prometheus_client::registry::Registry;
 

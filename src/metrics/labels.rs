@@ -274,7 +274,6 @@ impl EncodeLabelSet for ReloadLabel {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::collections::BTreeSet;
     use std::fmt::Debug;
 

@@ -33,7 +33,6 @@ fn has_known_end(head: &Parts, response: &Response<ResponseBody>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::io;
     use std::task::{Context, Poll};
 

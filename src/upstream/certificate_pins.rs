@@ -141,7 +141,6 @@ fn fingerprint(pem: &[u8]) -> Result<Fingerprint, String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn table(byte: u8) -> NodeTable {

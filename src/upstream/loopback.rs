@@ -104,7 +104,6 @@ fn send(socket: &Socket, first: &mut impl Buf) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use tokio::io::AsyncReadExt as _;
     use tokio::net::TcpListener;
 

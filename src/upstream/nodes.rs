@@ -174,7 +174,6 @@ impl NodeFile {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const MEMBERS: &[u8] =

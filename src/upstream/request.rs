@@ -133,7 +133,6 @@ impl Buf for EncodedRequest {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

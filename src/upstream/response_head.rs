@@ -210,7 +210,6 @@ fn parse_length(value: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn taken(text: &str) -> (Result<Option<ResponseHead>, MalformedResponse>, String) {

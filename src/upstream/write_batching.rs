@@ -21,7 +21,6 @@ pub(super) async fn yield_to_ready_tasks() {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::cell::RefCell;
     use std::rc::Rc;
 

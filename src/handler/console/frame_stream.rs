@@ -204,7 +204,6 @@ impl<'a, W: AsyncWrite + Unpin> FrameWriter<'a, W> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::collections::VecDeque;
     use std::task::Waker;
 

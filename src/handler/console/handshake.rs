@@ -134,7 +134,6 @@ fn subprotocol(headers: &HeaderMap) -> Result<Option<String>, HandshakeError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const GOOD: &[(&str, &str)] = &[

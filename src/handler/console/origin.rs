@@ -72,7 +72,6 @@ fn truncate(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use http::HeaderValue;
 
     use super::*;

@@ -132,7 +132,6 @@ fn milliseconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn line(entry: &LogEntry<'_>) -> String {

@@ -45,7 +45,6 @@ fn cut_back(file: &mut File, bytes: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

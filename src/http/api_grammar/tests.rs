@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used)]
 use super::*;
 
 fn grammar(text: &str) -> Result<ApiGrammar, String> {

@@ -77,7 +77,6 @@ pub(super) fn is_bare(status: StatusCode) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use http::{Request, Response};
 
     use super::*;
