@@ -93,20 +93,34 @@ pub enum VariableKind {
 
 /// Where a value comes from.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum VariableSource {
     /// the cookie of that name, percent-decoded
     Cookie(String),
     /// the value of the query parameter of that name, even an empty one; a parameter without `=` has no value
     Query(String),
     /// a fixed text if the query parameter has no `=`
-    BareQuery(BareQuery),
-    /// `1` if the `User-Agent` header matches
-    UserAgent(UserAgent),
-    /// the match of the first group of a pattern in a text file
-    Match(VariableMatch),
+    BareQuery {
+        name: String,
+        value: String,
+    },
+    /// `1` if the `User-Agent` header matches all patterns of one list and no pattern of the other
+    UserAgent {
+        all: Vec<String>,
+        #[serde(default)]
+        none: Vec<String>,
+    },
+    /// the match of the first group of a pattern in a text file; `^` and `$` are the ends of a line
+    Match {
+        file: PathBuf,
+        pattern: String,
+    },
     /// a line of a file of sections
-    Section(SectionValue),
+    Section {
+        file: PathBuf,
+        section: String,
+        key: String,
+    },
     /// when a file or directory was last written, in seconds since 1970
     Modified(PathBuf),
     /// `1` if the file exists; `{name}` stands for a variable that is a word
@@ -122,36 +136,4 @@ pub enum VariableSource {
     CsrfToken,
     /// `1` if nodegate runs with `--debug`
     Debug,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BareQuery {
-    pub name: String,
-    pub value: String,
-}
-
-/// Patterns that must all match, and patterns of which none may.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UserAgent {
-    pub all: Vec<String>,
-    #[serde(default)]
-    pub none: Vec<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VariableMatch {
-    pub file: PathBuf,
-    /// `^` and `$` are the ends of a line
-    pub pattern: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SectionValue {
-    pub file: PathBuf,
-    pub section: String,
-    pub key: String,
 }

@@ -124,7 +124,7 @@ pub enum NodesFormat {
 /// How nodegate talks to the daemons of this machine: the headers that only nodegate may set towards a daemon, or read
 /// from one, and the files with the daemons' worker counts.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct BackendRules {
     /// true client address
     pub client_header: Option<String>,
@@ -133,7 +133,6 @@ pub struct BackendRules {
     /// names a local file to stream; nodegate never passes it on
     pub stream_header: Option<String>,
     /// directories below which a file named by `stream_header` may lie
-    #[serde(default)]
     pub stream_paths: Vec<PathBuf>,
     /// cut off the front of `Location`
     pub location_prefix: Option<String>,
@@ -142,7 +141,6 @@ pub struct BackendRules {
     /// of the daemon without root: the default of `backend.unprivileged_workers`
     pub unprivileged_workers: Option<WorkerCountFile>,
     /// path parameters that decide how long a call takes, such as a storage
-    #[serde(default)]
     pub cost_parameters: Vec<String>,
 }
 

@@ -5,26 +5,20 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 /// A listener with a route scope serves nothing outside it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RouteScope {
     /// URLs of pages
-    #[serde(default)]
     pub pages: Vec<String>,
     /// query parameters that turn these pages into others, which are not in the scope
-    #[serde(default)]
     pub pages_without: Vec<String>,
     /// URLs of directories and of single files
-    #[serde(default)]
     pub files: Vec<String>,
     /// `METHOD PATTERN` of calls
-    #[serde(default)]
     pub calls: Vec<String>,
     /// prefixes of the tickets that are accepted; empty: all credentials
-    #[serde(default)]
     pub tickets: Vec<String>,
     pub login: Option<ScopeLogin>,
-    #[serde(default)]
     pub limit: Vec<CallLimit>,
 }
 

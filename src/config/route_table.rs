@@ -44,21 +44,15 @@ pub enum MethodKind {
     Websocket,
 }
 
-/// A method of the table, with the path's value of its `node` parameter.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// A method of the table, with the parameters of one path.
 pub struct RouteMatch<'p> {
     pub method: ApiMethod,
-    pub node: Option<&'p str>,
-}
-
-/// A method of the table as a template, with the parameters of one path.
-pub struct TemplateMatch<'p> {
     /// `GET /nodes/{node}/status`
     pub template: &'p Arc<str>,
     parameters: Params<'p, 'p>,
 }
 
-impl TemplateMatch<'_> {
+impl RouteMatch<'_> {
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name)
     }
@@ -96,17 +90,11 @@ impl RouteTable {
     }
 
     /// The method at a path of decoded segments joined by single slashes, beginning with one.
-    pub fn find<'p>(&self, method: &str, path: &'p str) -> Option<RouteMatch<'p>> {
+    pub fn find<'p>(&'p self, method: &str, path: &'p str) -> Option<RouteMatch<'p>> {
         let matched = self.router.at(path).ok()?;
         let found = matched.value.iter().find(|known| known.verb == method)?;
-        Some(RouteMatch { method: found.method, node: matched.params.get("node") })
-    }
-
-    /// The template of the method at such a path.
-    pub fn find_template<'p>(&'p self, method: &str, path: &'p str) -> Option<TemplateMatch<'p>> {
-        let matched = self.router.at(path).ok()?;
-        let found = matched.value.iter().find(|known| known.verb == method)?;
-        Some(TemplateMatch { template: &found.template, parameters: matched.params })
+        let TableMethod { template, method, .. } = found;
+        Some(RouteMatch { method: *method, template, parameters: matched.params })
     }
 
     /// `template` with each `{name}` replaced by the parameter that a path has for it.
@@ -182,7 +170,11 @@ mod tests {
                 },
             };
             assert_eq!(found.method, expected, "{method} {path}");
-            assert_eq!(found.node, template.contains("{node}").then_some("n2"), "{method} {path}");
+            assert_eq!(
+                found.parameter("node"),
+                template.contains("{node}").then_some("n2"),
+                "{method} {path}"
+            );
             rows += 1;
         }
         rows
@@ -209,12 +201,11 @@ mod tests {
         assert!(table.find("GET", "/a").is_none());
         assert!(table.find("GET", "/a/1/rest/2/3").is_some());
         assert!(table.find("GET", "/a/1/other").is_none());
-        let found = table.find_template("PUT", "/a/1").unwrap();
+        let found = table.find("PUT", "/a/1").unwrap();
         assert_eq!(
             (&**found.template, found.parameter("x"), found.parameter("y")),
             ("PUT /a/{x}", Some("1"), None)
         );
-        assert!(table.find_template("POST", "/a/1").is_none());
         assert!(RouteTable::parse("/a GET:z").is_err_and(|error| error.starts_with("line 1")));
     }
 }

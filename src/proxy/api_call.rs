@@ -22,13 +22,13 @@ use crate::time::client_timeouts::TimeoutTracker;
 
 /// Sends an API call to its destination.
 pub(super) async fn run_api(
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     identity: &AuthenticatedUser,
     route: Route,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
 ) -> Result<HandlerAnswer, ResponseError> {
-    let IncomingRequest { context, client, head, address, .. } = *request;
+    let IncomingRequest { context, client, head, address, .. } = request;
     let (state, handlers) = (&context.state, &context.handlers);
     handlers.uploads.as_ref().map_or(Ok(()), |uploads| uploads.check_query(head))?;
     let sender = SenderTrust::from_identity(identity);
@@ -82,12 +82,12 @@ pub(super) async fn run_api(
 }
 
 async fn run_upload(
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     identity: &AuthenticatedUser,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
 ) -> Result<HandlerAnswer, ResponseError> {
-    let IncomingRequest { context, client, head, address, .. } = *request;
+    let IncomingRequest { context, client, head, address, .. } = request;
     let uploads = context.handlers.uploads.as_ref().ok_or(ResponseError::NotServed("uploads are"))?;
     let upload = UploadRequest {
         state: &context.state,
@@ -112,11 +112,11 @@ fn unknown_node(state: &AppState, name: &str) -> ResponseError {
 
 /// The origin of an answer, which decides whether it may name a file.
 fn download_source<'a>(
-    request: &IncomingRequest<'a>,
+    request: &'a IncomingRequest,
     route: &Route,
     path: &'a ApiPath,
 ) -> api::DownloadSource<'a> {
-    let IncomingRequest { context, head, .. } = *request;
+    let IncomingRequest { context, head, .. } = request;
     let (method, routes) = (&head.method, &context.handlers.routes);
     let privileged = matches!(route, Route::Daemon);
     api::DownloadSource {

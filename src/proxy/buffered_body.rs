@@ -56,7 +56,7 @@ pub fn is_small(body: Option<&RequestBody>) -> bool {
 
 /// Reads the whole body, and puts it back for the next reader.
 pub async fn peek(
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     sender: SenderTrust,
     body: &mut Option<RequestBody>,
 ) -> Result<Bytes, ResponseError> {
@@ -74,12 +74,12 @@ pub(super) struct PreparedCall {
 
 /// The whole body. The body of a DELETE becomes part of the query, because the daemon reads none with this method.
 pub(super) async fn read_for_daemon(
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     sender: SenderTrust,
     body: &mut Option<RequestBody>,
 ) -> Result<PreparedCall, ResponseError> {
     let body = read(request, sender, body).await?;
-    let head = request.head;
+    let head = &request.head;
     if let Some(uploads) = &request.context.handlers.uploads {
         uploads.check_body(head, &body)?;
     }
@@ -99,7 +99,7 @@ pub(super) async fn read_for_daemon(
 
 /// The whole body, up to the limit. The daemon does not accept chunks.
 pub async fn read(
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     sender: SenderTrust,
     body: &mut Option<RequestBody>,
 ) -> Result<Bytes, ResponseError> {
@@ -144,7 +144,7 @@ struct BodyBounds {
 }
 
 impl BodyBounds {
-    fn from_request(request: &IncomingRequest<'_>, sender: &SenderTrust) -> Self {
+    fn from_request(request: &IncomingRequest, sender: &SenderTrust) -> Self {
         let settings = &request.context.state.config.settings;
         let (limits, timeout) = (&settings.limits, &settings.timeout);
         // Without a rate the deadline covers the whole body.
@@ -163,7 +163,7 @@ impl BodyBounds {
     }
 }
 
-fn room(request: &IncomingRequest<'_>, sender: &SenderTrust) -> BufferPermit {
+fn room(request: &IncomingRequest, sender: &SenderTrust) -> BufferPermit {
     let state = &request.context.state;
     let source = state.rate_limit_key(request.client.client_ip, request.real).map(ClientKey::from_address);
     let holder = BufferOwner::new(request.client.listener(), source, sender.user().cloned());

@@ -13,11 +13,11 @@ use crate::upstream::scheduler::{CallTemplate, ClientGroup, ScheduledCall};
 
 /// The class of an API call.
 pub(crate) fn classify(
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     identity: &AuthenticatedUser,
     path: &ApiPath,
 ) -> ScheduledCall {
-    let IncomingRequest { context, client, head, .. } = *request;
+    let IncomingRequest { context, client, head, .. } = request;
     let is_read = matches!(head.method, Method::GET | Method::HEAD);
     let method = if is_read { "GET" } else { head.method.as_str() };
     // An API token that the daemon has not accepted yet may be invented.
@@ -25,7 +25,7 @@ pub(crate) fn classify(
     let group = client_group(request, known.map(|known| &*known.user));
     let (routes, path) = (&context.handlers.routes, path.joined());
     let connection = client.number();
-    match routes.table.find_template(method, &path) {
+    match routes.table.find(method, &path) {
         Some(found) => {
             let names = context.state.config.product.backend.cost_parameters.iter();
             let deciding: SmallVec<[_; 4]> = names.map(|name| found.parameter(name)).collect();
@@ -39,7 +39,7 @@ pub(crate) fn classify(
 
 /// The class of a page that the worker renders.
 pub(crate) fn classify_page(
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     login: Option<&PageLogin>,
     path: &str,
 ) -> ScheduledCall {
@@ -49,7 +49,7 @@ pub(crate) fn classify_page(
 }
 
 /// A user at an address, or everything without a login that comes from an address.
-fn client_group(request: &IncomingRequest<'_>, user: Option<&str>) -> ClientGroup {
+fn client_group(request: &IncomingRequest, user: Option<&str>) -> ClientGroup {
     ClientGroup::new((user, ClientKey::from_address(request.real)))
 }
 

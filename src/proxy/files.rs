@@ -15,12 +15,12 @@ use crate::proxy::router::Route;
 
 /// Serves a page, a file or a probe. Other methods than GET and HEAD are rejected.
 pub async fn run(
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     route: Route,
     path: &str,
     record: &mut RequestRecord,
 ) -> Result<Response<ResponseBody>, ResponseError> {
-    let IncomingRequest { context, head, .. } = *request;
+    let IncomingRequest { context, head, .. } = request;
     let (state, handlers) = (&context.state, &context.handlers);
     let is_head = head.method == Method::HEAD;
     if matches!(route, Route::Page | Route::Static(_) | Route::Probe(_))
@@ -42,7 +42,7 @@ pub async fn run(
                 Err(cause) => (cause, None),
             };
             let schedule = Some(Box::new(call_class::classify_page(request, login, path)));
-            let page = PageRequest { head, path, login, client: request.address, schedule };
+            let page = PageRequest { head, path, login, client: &request.address, schedule };
             let asking =
                 handlers.pages.fetch_from_worker(state, context.upstreams.pages(), &page, cause, draft);
             Ok(Box::pin(asking).await?)

@@ -12,55 +12,17 @@ use crate::state::client_connection::ClientConnection;
 use crate::state::route_scope::RouteScope;
 
 /// A request, and the connection and configuration that it came by.
-#[derive(Clone, Copy)]
-pub struct IncomingRequest<'a> {
-    pub context: &'a Rc<WorkerContext>,
-    pub client: &'a Rc<ClientConnection>,
+#[derive(Clone)]
+pub struct IncomingRequest {
+    pub context: Rc<WorkerContext>,
+    pub client: Rc<ClientConnection>,
     /// the part of the product that the listener serves; `None` if it serves all
-    pub scope: Option<&'a Arc<RouteScope>>,
-    pub head: &'a Parts,
+    pub scope: Option<Arc<RouteScope>>,
+    pub head: Parts,
     /// the client's address
     pub real: IpAddr,
     /// the same as a header for daemons
-    pub address: &'a HeaderValue,
+    pub address: HeaderValue,
     /// the call goes on if its client leaves
     pub outlives_client: bool,
-}
-
-impl IncomingRequest<'_> {
-    /// The same request for a task that outlives the connection.
-    pub fn detach(&self) -> DetachedRequest {
-        DetachedRequest {
-            context: Rc::clone(self.context),
-            client: Rc::clone(self.client),
-            scope: self.scope.cloned(),
-            head: self.head.clone(),
-            real: self.real,
-            address: self.address.clone(),
-        }
-    }
-}
-
-/// A request that outlives its connection.
-pub struct DetachedRequest {
-    pub context: Rc<WorkerContext>,
-    pub client: Rc<ClientConnection>,
-    scope: Option<Arc<RouteScope>>,
-    pub head: Parts,
-    real: IpAddr,
-    address: HeaderValue,
-}
-
-impl DetachedRequest {
-    pub fn as_request(&self) -> IncomingRequest<'_> {
-        IncomingRequest {
-            context: &self.context,
-            client: &self.client,
-            scope: self.scope.as_ref(),
-            head: &self.head,
-            real: self.real,
-            address: &self.address,
-            outlives_client: true,
-        }
-    }
 }

@@ -31,7 +31,7 @@ use crate::limits::login_throttle::{self, LoginPermit};
 use crate::os::request_context;
 use crate::proxy::api_call::run_api;
 use crate::proxy::buffered_body::{self, SenderTrust};
-use crate::proxy::incoming_request::{DetachedRequest, IncomingRequest};
+use crate::proxy::incoming_request::IncomingRequest;
 use crate::proxy::login_guard::{check_limit_before_body, set_token_verified};
 use crate::proxy::router::Route;
 use crate::verdict::CredentialVerdict;
@@ -44,7 +44,7 @@ const VERDICT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An attempt from an address that is counted, with everything that its task needs.
 pub(super) struct LoginAttempt {
-    request: DetachedRequest,
+    request: IncomingRequest,
     identity: AuthenticatedUser,
     route: Route,
     path: ApiPath,
@@ -62,13 +62,14 @@ struct FinishedAttempt {
 
 impl LoginAttempt {
     pub fn new(
-        request: &IncomingRequest<'_>,
+        request: &IncomingRequest,
         identity: AuthenticatedUser,
         route: Route,
         path: &ApiPath,
         limit_key: IpAddr,
     ) -> Self {
-        Self { request: request.detach(), identity, route, path: path.clone(), limit_key }
+        let request = IncomingRequest { outlives_client: true, ..request.clone() };
+        Self { request, identity, route, path: path.clone(), limit_key }
     }
 
     /// Lets the daemon verify the credential, unless the address is over its limit. `began` is the start of the
@@ -79,11 +80,10 @@ impl LoginAttempt {
         began: Instant,
     ) -> Result<HandlerAnswer, ResponseError> {
         let (context, limit_key) = (Rc::clone(&self.request.context), self.limit_key);
-        check_limit_before_body(&self.request.as_request(), self.identity.user().as_deref(), body.as_ref())?;
+        check_limit_before_body(&self.request, self.identity.user().as_deref(), body.as_ref())?;
         // A slow body must not hold a permit. An upload is verified before its body is read.
         if !matches!(self.route, Route::Upload) {
-            buffered_body::peek(&self.request.as_request(), SenderTrust::from_identity(&self.identity), body)
-                .await?;
+            buffered_body::peek(&self.request, SenderTrust::from_identity(&self.identity), body).await?;
         }
         let logins = &context.state.limiters.logins;
         let at = context.state.listener_share(&self.request.client.listener());
@@ -140,8 +140,7 @@ impl LoginAttempt {
         mut body: Option<RequestBody>,
         left: &CancellationToken,
     ) -> FinishedAttempt {
-        let request = self.request.as_request();
-        let call = run_api(&request, &self.identity, self.route.clone(), &self.path, &mut body);
+        let call = run_api(&self.request, &self.identity, self.route.clone(), &self.path, &mut body);
         let token = self.token().map(AsRef::as_ref);
         let no_verdict = async {
             left.cancelled().await;
@@ -229,10 +228,9 @@ impl LoginAttempt {
         if let Some(user) = self.identity.user() {
             return Some(user.to_string());
         }
-        let bytes =
-            buffered_body::read(&self.request.as_request(), SenderTrust::from_identity(&self.identity), body)
-                .await
-                .ok()?;
+        let bytes = buffered_body::read(&self.request, SenderTrust::from_identity(&self.identity), body)
+            .await
+            .ok()?;
         let kind = self.request.head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         if kind.is_some_and(|kind| kind.starts_with(b"application/json")) {
             let claim: Value = serde_json::from_slice(&bytes).ok()?;

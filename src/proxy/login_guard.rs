@@ -44,7 +44,7 @@ pub(super) fn set_token_verified(state: &AppState, known: &CachedCredential, goo
 /// Rejects an address over its limit before a large body is read. A small body is read, because it names the user for
 /// the log.
 pub(super) fn check_limit_before_body(
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     user: Option<&str>,
     body: Option<&RequestBody>,
 ) -> Result<(), LimitExceeded> {
@@ -65,12 +65,12 @@ pub(super) fn check_limit_before_body(
 
 /// The user of a page. A forged ticket counts as a failed login, but the page is answered at once: the browser needs
 /// it to log in, and the cookie may be older than a reinstallation.
-pub fn page_login(request: &IncomingRequest<'_>, query: &str) -> Option<PageLogin> {
-    let IncomingRequest { context, client, scope, head, real, .. } = *request;
+pub fn page_login(request: &IncomingRequest, query: &str) -> Option<PageLogin> {
+    let IncomingRequest { context, client, scope, head, real, .. } = request;
     let state = &context.state;
-    let limit_key = state.login_limit_key(client.client_ip, real);
+    let limit_key = state.login_limit_key(client.client_ip, *real);
     let ticket_client = ticket_client(state, limit_key);
-    let takes = |kind| scope.is_none_or(|scope| scope.takes(kind));
+    let takes = |kind| scope.as_ref().is_none_or(|scope| scope.takes(kind));
     let now = SystemTime::now();
     match state.gate.as_ref()?.page_visitor(&head.headers, query, ticket_client, now, takes) {
         PageVisitor::User(login) => return Some(login),
@@ -145,7 +145,7 @@ pub(super) fn auth_error(
 /// Delays a 401, and the answer to an address that is over its limit. If too many answers are delayed, the client
 /// gets another error at once.
 pub(super) async fn delay_error(
-    request: IncomingRequest<'_>,
+    request: &IncomingRequest,
     error: ResponseError,
     address: IpAddr,
     began: Instant,

@@ -68,14 +68,13 @@ async fn answer_and_log(
     let mut record = new_record(&head, started, address, real);
     let mut body = Some(body);
     let named_header = named.and_then(|real| HeaderValue::from_str(&real.to_string()).ok());
-    let scope = client.scope();
-    let request = IncomingRequest {
-        context,
-        client,
-        scope: scope.as_ref(),
-        head: &head,
+    let request = &IncomingRequest {
+        context: Rc::clone(context),
+        client: Rc::clone(client),
+        scope: client.scope(),
+        head,
         real,
-        address: named_header.as_ref().unwrap_or(&client.address),
+        address: named_header.unwrap_or_else(|| client.address.clone()),
         outlives_client: false,
     };
     let outcome = if !client.admits_reported_client(state, named) {
@@ -95,7 +94,7 @@ async fn answer_and_log(
             refuse(login_guard::delay_error(request, error, address, started).await, request, form).into()
         }
     };
-    let waits = head.headers.contains_key(EXPECT);
+    let waits = request.head.headers.contains_key(EXPECT);
     let unread = drain::start(body, waits, &client.connection_timeouts);
     if unread.is_some() && !response.headers().contains_key(CONNECTION) {
         // Neither side can tell whether the body or the next request follows.
@@ -122,7 +121,7 @@ fn new_record(head: &Parts, started: Instant, client: IpAddr, limit_key: IpAddr)
 }
 
 /// The answer to a request in clear text on a port for HTTPS.
-fn redirect_to_https(request: IncomingRequest<'_>) -> Result<HandlerAnswer, ResponseError> {
+fn redirect_to_https(request: &IncomingRequest) -> Result<HandlerAnswer, ResponseError> {
     let IncomingRequest { context, client, head, .. } = request;
     validate::check(head, &context.state.config.settings.limits)?;
     host_check::check(client, context, head)?;
@@ -130,7 +129,7 @@ fn redirect_to_https(request: IncomingRequest<'_>) -> Result<HandlerAnswer, Resp
 }
 
 async fn answer(
-    request: IncomingRequest<'_>,
+    request: &IncomingRequest,
     body: &mut Option<RequestBody>,
     record: &mut RequestRecord,
     began: Instant,
@@ -149,19 +148,19 @@ async fn answer(
             if head.method == Method::OPTIONS {
                 return Ok(allowed(API_METHODS).into());
             }
-            let identity = authenticate(&request, path, record)?;
+            let identity = authenticate(request, path, record)?;
             if let Some(scope) = scope {
-                scope_check::check_login(scope, &request, path, body).await?;
+                scope_check::check_login(scope, request, path, body).await?;
             }
             let route = resolve(request, &target)?;
             record.destination = route.destination();
             if login_guard::is_login_attempt(state, &head.method, path, &identity)
                 && let Some(address) = state.login_limit_key(client.client_ip, record.client)
             {
-                let attempt = LoginAttempt::new(&request, identity, route, path, address);
+                let attempt = LoginAttempt::new(request, identity, route, path, address);
                 return Box::pin(attempt.verify(body, began)).await;
             }
-            login_attempt::run_at_once(&request, &identity, route, path, body).await
+            login_attempt::run_at_once(request, &identity, route, path, body).await
         }
         RequestTarget::NoSuchUri => Err(ResponseError::NoSuchUri),
         RequestTarget::Path(path) => {
@@ -170,9 +169,9 @@ async fn answer(
             }
             let route = resolve(request, &target)?;
             let query = head.uri.query().unwrap_or_default();
-            scope_check::check_file(scope.map(Arc::as_ref), &route, path, query)?;
+            scope_check::check_file(scope.as_deref(), &route, path, query)?;
             record.destination = route.destination();
-            Ok(files::run(&request, route, path, record).await?.into())
+            Ok(files::run(request, route, path, record).await?.into())
         }
     }
 }
@@ -185,7 +184,7 @@ fn allowed(methods: &'static str) -> Response<ResponseBody> {
     response
 }
 
-fn resolve(request: IncomingRequest<'_>, target: &RequestTarget) -> Result<Route, ResponseError> {
+fn resolve(request: &IncomingRequest, target: &RequestTarget) -> Result<Route, ResponseError> {
     let IncomingRequest { context, head, .. } = request;
     let query = head.uri.query().unwrap_or_default();
     let route = context.handlers.routes.resolve(&head.method, target, query, &context.state.nodes);
@@ -194,11 +193,11 @@ fn resolve(request: IncomingRequest<'_>, target: &RequestTarget) -> Result<Route
 
 /// The user of an API call that the listener serves.
 fn authenticate(
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     path: &ApiPath,
     record: &mut RequestRecord,
 ) -> Result<AuthenticatedUser, ResponseError> {
-    let IncomingRequest { context, client, scope, head, .. } = *request;
+    let IncomingRequest { context, client, scope, head, .. } = request;
     let state = &context.state;
     if !matches!(head.method, Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE) {
         return Err(ResponseError::MethodUnknown(head.method.clone()));

@@ -17,7 +17,7 @@ use crate::proxy::incoming_request::IncomingRequest;
 
 /// Adds the headers of every answer, and fills in the log record.
 pub fn complete(
-    request: IncomingRequest<'_>,
+    request: &IncomingRequest,
     form: ErrorFormat,
     response: &mut Response<ResponseBody>,
     record: &mut RequestRecord,
@@ -49,11 +49,7 @@ pub fn complete(
 }
 
 /// The response to an error: a redirect to the login page for browsers without a valid login, else the error.
-pub fn refuse(
-    error: ResponseError,
-    request: IncomingRequest<'_>,
-    form: ErrorFormat,
-) -> Response<ResponseBody> {
+pub fn refuse(error: ResponseError, request: &IncomingRequest, form: ErrorFormat) -> Response<ResponseBody> {
     tracing::debug!(status = error.status().as_u16(), reason = %error, "request failed");
     let gate = request.context.state.gate.as_ref();
     match (gate.and_then(|gate| gate.login_page(&request.context.state.api, request.head.uri.path())), &error)

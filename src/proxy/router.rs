@@ -127,7 +127,9 @@ impl RouteRules {
         let local = self.local(found.method.protected);
         let named = match found.method.home {
             NodeChoice::Here => None,
-            NodeChoice::Node => found.node.map(Cow::Borrowed).or_else(|| query_value(query, "node")),
+            NodeChoice::Node => {
+                found.parameter("node").map(Cow::Borrowed).or_else(|| query_value(query, "node"))
+            }
             NodeChoice::CheckNode => query_value(query, "check-node"),
             NodeChoice::Master => {
                 return Ok(match &nodes.get()?.master {

@@ -20,10 +20,10 @@ use crate::proxy::router::Route;
 use crate::state::route_scope::{LoginClaim, RouteScope};
 
 /// Rejects a call outside of the route scope, before authentication.
-pub(super) fn check_call(request: &IncomingRequest<'_>, path: &ApiPath) -> Result<(), ResponseError> {
-    let IncomingRequest { context, client, scope, head, .. } = *request;
+pub(super) fn check_call(request: &IncomingRequest, path: &ApiPath) -> Result<(), ResponseError> {
+    let IncomingRequest { context, client, scope, head, .. } = request;
     let method = &head.method;
-    if scope.is_none_or(|scope| scope.has_call(method, path)) {
+    if scope.as_ref().is_none_or(|scope| scope.has_call(method, path)) {
         return Ok(());
     }
     let state = &context.state;
@@ -53,7 +53,7 @@ pub(super) fn check_file(
 /// Verifies the kind of ticket and the rate of the call.
 pub fn check_client(
     scope: &RouteScope,
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     path: &ApiPath,
     identity: &AuthenticatedUser,
     real: IpAddr,
@@ -76,11 +76,11 @@ pub fn check_client(
 /// Verifies that the user of a login belongs to the scope's realm. Only the body names the realm.
 pub(super) async fn check_login(
     scope: &RouteScope,
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
 ) -> Result<(), ResponseError> {
-    let head = request.head;
+    let head = &request.head;
     let Some(rule) = scope.login_rule(&head.method, path) else { return Ok(()) };
     let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnostic, Severity};
-use crate::config::page::{SectionValue, VariableMatch, VariableSource};
+use crate::config::page::VariableSource;
 use crate::config::product::Product;
 use crate::os::other_user::{OtherUser, is_public};
 use crate::tls::certificate_files;
@@ -131,13 +131,10 @@ fn realm_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
 
 fn value_files(product: &Product) -> impl Iterator<Item = &PathBuf> {
     product.variable.values().flat_map(|variable| &variable.from).filter_map(|source| {
-        if let VariableSource::Match(VariableMatch { file, .. })
-        | VariableSource::Section(SectionValue { file, .. }) = source
-        {
-            Some(file)
-        } else {
-            None
-        }
+        let (VariableSource::Match { file, .. } | VariableSource::Section { file, .. }) = source else {
+            return None;
+        };
+        Some(file)
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use regex::{Regex, RegexBuilder};
 
-use crate::config::page::{self, BareQuery};
+use crate::config::page;
 use crate::config::root::RootDirectory;
 use crate::fs::cached_file::CachedFile;
 
@@ -14,7 +14,7 @@ const MAX_PATTERN_BYTES: usize = 1 << 20;
 pub(super) enum OpenedSource {
     Cookie(String),
     Query(String),
-    BareQuery(BareQuery),
+    BareQuery { name: String, value: String },
     UserAgent { all: Vec<Regex>, none: Vec<Regex> },
     Match { file: CachedFile<String>, pattern: Regex },
     Section { file: CachedFile<String>, section: String, key: String },
@@ -41,22 +41,22 @@ impl OpenedSource {
         Ok(match source {
             page::VariableSource::Cookie(name) => Self::Cookie(name.clone()),
             page::VariableSource::Query(name) => Self::Query(name.clone()),
-            page::VariableSource::BareQuery(bare) => Self::BareQuery(bare.clone()),
-            page::VariableSource::UserAgent(agent) => {
-                Self::UserAgent { all: all(&agent.all)?, none: all(&agent.none)? }
+            page::VariableSource::BareQuery { name, value } => {
+                Self::BareQuery { name: name.clone(), value: value.clone() }
             }
-            page::VariableSource::Match(found) => {
-                let pattern = pattern(&found.pattern)?;
+            page::VariableSource::UserAgent { all: every, none } => {
+                Self::UserAgent { all: all(every)?, none: all(none)? }
+            }
+            page::VariableSource::Match { file, pattern: text } => {
+                let pattern = pattern(text)?;
                 if pattern.captures_len() != 2 {
-                    return Err(format!("'{}' must have exactly one group", found.pattern));
+                    return Err(format!("'{text}' must have exactly one group"));
                 }
-                Self::Match { file: text_file(root, &found.file), pattern }
+                Self::Match { file: text_file(root, file), pattern }
             }
-            page::VariableSource::Section(value) => Self::Section {
-                file: text_file(root, &value.file),
-                section: value.section.clone(),
-                key: value.key.clone(),
-            },
+            page::VariableSource::Section { file, section, key } => {
+                Self::Section { file: text_file(root, file), section: section.clone(), key: key.clone() }
+            }
             page::VariableSource::Modified(path) => Self::Modified(root.path(path)),
             page::VariableSource::Exists(path) => Self::Exists(parts(path)?),
             page::VariableSource::Text(text) => Self::Text(text.clone()),

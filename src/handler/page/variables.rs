@@ -103,9 +103,9 @@ impl ProfileVariables {
                 QueryParameter::Valued(value) => Some(value),
                 QueryParameter::Bare => None,
             },
-            OpenedSource::BareQuery(bare) => match parameter(context, &bare.name)? {
+            OpenedSource::BareQuery { name, value } => match parameter(context, name)? {
                 QueryParameter::Valued(_) => None,
-                QueryParameter::Bare => Some(bare.value.clone()),
+                QueryParameter::Bare => Some(value.clone()),
             },
             OpenedSource::UserAgent { all, none } => {
                 let matches = |pattern: &Regex| pattern.is_match(context.user_agent);

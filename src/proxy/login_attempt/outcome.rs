@@ -61,13 +61,13 @@ pub fn verdict(
 /// Runs a call without a permit: it has no unverified credential, or its client is not counted. Caches the verdict on
 /// its API token.
 pub async fn run_at_once(
-    request: &IncomingRequest<'_>,
+    request: &IncomingRequest,
     identity: &AuthenticatedUser,
     route: Route,
     path: &ApiPath,
     body: &mut Option<RequestBody>,
 ) -> Result<HandlerAnswer, ResponseError> {
-    let IncomingRequest { context, client, head, .. } = *request;
+    let IncomingRequest { context, client, head, .. } = request;
     let state = &context.state;
     let known = identity.client.as_deref();
     let check = token_check(state, &head.method, path, &route);

@@ -82,20 +82,9 @@ impl TextCheck {
     pub fn mend(&mut self, byte: &mut u8, left: usize) -> bool {
         let good = match &mut self.rule {
             ValueRule::Name(length, known) => name_byte(*byte, self.at, *length, known),
-            ValueRule::Value => {
-                if is_of_value(*byte) {
-                    *byte
-                } else {
-                    b'_'
-                }
-            }
-            ValueRule::Method => {
-                if is_token_byte(*byte) {
-                    *byte
-                } else {
-                    b'X'
-                }
-            }
+            ValueRule::Value if !is_of_value(*byte) => b'_',
+            ValueRule::Method if !is_token_byte(*byte) => b'X',
+            ValueRule::Value | ValueRule::Method => *byte,
             ValueRule::Utf8(sequence) => sequence.mend(*byte, left),
         };
         self.at += 1;
