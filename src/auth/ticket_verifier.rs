@@ -38,7 +38,7 @@ impl TicketFiles {
     pub(super) fn new(kind: product::TicketKind, schemes: &[SignatureScheme], root: &RootDirectory) -> Self {
         let parser = key_parser(schemes);
         let key = |path: &PathBuf| CachedFile::new(root.path(path), parser).with_ttl(POLL_INTERVAL);
-        let lifetime = kind.lifetime.as_ref().map(|at| CachedFile::new(root.path(&at.file), plain_text));
+        let lifetime = kind.lifetime.as_ref().map(|at| CachedFile::of_text(root.path(&at.file)));
         Self {
             key: key(&kind.key),
             old_key: kind.old_key.as_ref().map(key),
@@ -159,9 +159,4 @@ fn public_key(pem: &[u8], types: &[Id]) -> Result<TicketKey, String> {
     } else {
         Err("holds a key of a type that no scheme in product.gate.schemes uses".to_owned())
     }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "a parser of CachedFile may fail")]
-fn plain_text(bytes: &[u8]) -> Result<String, String> {
-    Ok(String::from_utf8_lossy(bytes).into_owned())
 }

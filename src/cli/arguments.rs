@@ -21,7 +21,7 @@ pub const NOTES: &str = include_str!("../../docs/man/help.txt");
 #[command(after_long_help = NOTES)]
 pub struct Arguments {
     #[command(flatten)]
-    sources: SettingsArguments,
+    pub sources: SettingsArguments,
     /// Write a debug log to stderr
     #[arg(long, global = true)]
     pub debug: bool,
@@ -31,7 +31,7 @@ pub struct Arguments {
 
 /// The sources of settings.
 #[derive(Args, Debug)]
-struct SettingsArguments {
+pub struct SettingsArguments {
     /// Look up every absolute path of profile and settings under DIR
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     root: PathBuf,
@@ -126,7 +126,7 @@ pub enum GeneratedFiles {
 #[command(after_help = "This is nodegate; `nodegate --help` lists its other commands.")]
 pub struct DaemonArguments {
     #[command(flatten)]
-    sources: SettingsArguments,
+    pub sources: SettingsArguments,
     #[command(subcommand)]
     pub verb: DaemonVerb,
 }
@@ -147,17 +147,7 @@ pub enum DaemonVerb {
     Status,
 }
 
-impl Arguments {
-    pub fn options(&self) -> ConfigSources {
-        self.sources.options()
-    }
-}
-
 impl DaemonArguments {
-    pub fn options(&self) -> ConfigSources {
-        self.sources.options()
-    }
-
     /// Whether to write a debug log.
     pub fn debug(&self) -> bool {
         matches!(self.verb, DaemonVerb::Start { debug: true })
@@ -165,7 +155,7 @@ impl DaemonArguments {
 }
 
 impl SettingsArguments {
-    fn options(&self) -> ConfigSources {
+    pub fn options(&self) -> ConfigSources {
         ConfigSources { root: RootDirectory::new(self.root.clone()), sets: self.sets.clone() }
     }
 }

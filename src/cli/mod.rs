@@ -43,7 +43,7 @@ pub fn main() -> ExitCode {
 
 fn run_command() -> CommandResult {
     let arguments = Arguments::parse();
-    let options = arguments.options();
+    let options = arguments.sources.options();
     let is_background = matches!(arguments.command, Command::Run { background: true, .. });
     let reader = if is_background { StderrReader::Absent } else { StderrReader::Stderr };
     logging::start(arguments.debug, reader);
@@ -67,7 +67,7 @@ fn run_command() -> CommandResult {
 fn run_as_daemon(profile: &str) -> CommandResult {
     let arguments = DaemonArguments::parse();
     logging::start(arguments.debug(), StderrReader::Stderr);
-    daemon::run(profile, &arguments.options(), arguments.verb)
+    daemon::run(profile, &arguments.sources.options(), arguments.verb)
 }
 
 /// Writes a line to stdout; a reader that has gone away is none of our business.

@@ -254,6 +254,7 @@ pub struct ConsoleTicket {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DirectoryRules {
+    /// begins and ends with `/`
     pub url: String,
     pub path: PathBuf,
     /// directories that symbolic links in `path` may lead into

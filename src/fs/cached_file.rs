@@ -96,6 +96,13 @@ impl FileError {
     }
 }
 
+impl CachedFile<String> {
+    /// A text file. Bytes that are not UTF-8 are replaced.
+    pub fn of_text(path: PathBuf) -> Self {
+        Self::new(path, |bytes| Ok(String::from_utf8_lossy(bytes).into_owned()))
+    }
+}
+
 impl<T: Send + Sync + 'static> CachedFile<T> {
     /// Parses again if the version of the file differs.
     pub fn new(path: PathBuf, parse: fn(&[u8]) -> Result<T, String>) -> Self {

@@ -37,16 +37,16 @@ pub async fn admit(accepted: AcceptedConnection) -> Option<AdmittedConnection> {
     let AcceptedConnection { mut stream, address, context, rules } = accepted;
     let state = &context.state;
     let peer = PeerIp::new(address.ip());
-    if !rules.acl.admits(peer) {
-        reject_client(state, peer, &rules.name, AdmissionLost::AccessList);
+    if !rules.settings.acl.admits(peer) {
+        reject_client(state, peer, &rules.settings.name, AdmissionLost::AccessList);
         return None;
     }
     let mut acquired = acquire_permit(state, &rules, peer)?;
     let mut addresses = ClientAddresses { client: peer, peer };
-    if rules.proxy_protocol {
+    if rules.settings.proxy_protocol {
         addresses.client = read_proxy_header(&context, &rules, &mut stream, peer).await?;
         if !addresses.is_admitted(&rules, state.config.settings.real_ip.apply_acl) {
-            reject_client(state, addresses.client, &rules.name, AdmissionLost::AccessList);
+            reject_client(state, addresses.client, &rules.settings.name, AdmissionLost::AccessList);
             return None;
         }
         if addresses.client != peer {
@@ -78,7 +78,7 @@ async fn read_proxy_header(
     let state = &context.state;
     if !state.is_proxy(peer) {
         tracing::debug!(peer = %peer.address(), "not a listed proxy");
-        state.note_refused_node(peer, &rules.name, "it is not a listed proxy (real_ip.allow_from)");
+        state.note_refused_node(peer, &rules.settings.name, "it is not a listed proxy (real_ip.allow_from)");
         log_denied(state, peer);
         return None;
     }
@@ -88,7 +88,7 @@ async fn read_proxy_header(
         Ok(Ok(client)) => Some(client.map_or(peer, |client| PeerIp::new(client.ip()))),
         Ok(Err(error)) => {
             tracing::debug!(peer = %peer.address(), %error, "no valid PROXY header");
-            state.note_refused_node(peer, &rules.name, "it sends no PROXY header");
+            state.note_refused_node(peer, &rules.settings.name, "it sends no PROXY header");
             log_without_request(state, peer, 400);
             None
         }

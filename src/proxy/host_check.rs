@@ -20,23 +20,25 @@ pub fn check(client: &ClientConnection, context: &WorkerContext, head: &Parts) -
     let state = &context.state;
     let rules = client.rules();
     let is_probe = || context.handlers.routes.probes.find(head.uri.path()).is_some();
-    if rules.hosts.is_empty() || is_probe() || comes_from_node(client, state, head) {
+    if rules.settings.hosts.is_empty() || is_probe() || comes_from_node(client, state, head) {
         return Ok(());
     }
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
-    if is_listed(&rules.hosts, host) && are_forwarded_listed(client, state, head, &rules.hosts) {
+    if is_listed(&rules.settings.hosts, host)
+        && are_forwarded_listed(client, state, head, &rules.settings.hosts)
+    {
         return Ok(());
     }
     let host: String = host.unwrap_or_default().chars().take(SHOWN).collect();
     tracing::debug!(peer = %client.client_ip.address(), host, "a host that is not answered");
-    if log_limit::is_due(LogTopic::Host, &rules.name).is_some() {
-        let (listener, setting) = (&*rules.name, rules.hosts_key.as_str());
+    if log_limit::is_due(LogTopic::Host, &rules.settings.name).is_some() {
+        let (listener, setting) = (&*rules.settings.name, rules.settings.hosts_key.as_str());
         tracing::warn!(
             peer = %client.client_ip.address(), host, listener,
             "a request names a host that {setting} does not list; more of them are not logged for an hour"
         );
     }
-    Err(ResponseError::OtherHost { setting: rules.hosts_key.clone() })
+    Err(ResponseError::OtherHost { setting: rules.settings.hosts_key.clone() })
 }
 
 /// Both the header and the address must be those of another node.

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::config::Config;
-use crate::config::product;
+use crate::config::product::{DirectoryRules, SingleFile};
 use crate::config::route_table::{MethodKind, NodeChoice, RouteTable};
 use crate::fs::cached_file::FileError;
 use crate::handler::health::{HealthProbe, ProbePaths};
-use crate::handler::static_file::types::file_types;
-use crate::handler::static_file::{LocatedFile, SingleFile, StaticDirectory, StaticFiles};
+use crate::handler::static_file::{LocatedFile, StaticFiles};
 use crate::http::target::{ApiPath, RequestTarget, query_value};
 use crate::metrics::labels::RequestDestination;
 use crate::upstream::nodes::NodeFile;
@@ -65,18 +64,17 @@ impl RouteRules {
         let (product, settings, root) = (&config.product, &config.settings, &config.root);
         let table = RouteTable::parse(config.route_table.as_deref().unwrap_or_default())
             .map_err(|message| format!("the route table: {message}"))?;
-        let directories = product.directory.iter().map(|directory| StaticDirectory {
+        let directories = product.directory.iter().map(|directory| DirectoryRules {
             url: directory.url.clone(),
             path: root.path(&directory.path),
             links: directory.links.iter().map(|link| root.path(link)).collect(),
         });
-        let file =
-            |file: &product::SingleFile| SingleFile { url: file.url.clone(), path: root.path(&file.path) };
+        let file = |file: &SingleFile| SingleFile { url: file.url.clone(), path: root.path(&file.path) };
         let files = product.file.iter().map(file).collect();
         Ok(Self {
             table: Arc::new(table),
             pages: product.page.iter().map(|page| page.url.clone()).collect(),
-            files: StaticFiles::new(directories.collect(), files, file_types(), settings.compression),
+            files: StaticFiles::new(directories.collect(), files, settings.compression),
             probes: ProbePaths {
                 health: settings.monitoring.health.clone(),
                 ready: settings.monitoring.ready.clone(),

@@ -45,20 +45,20 @@ pub async fn open(
     let ConnectionSetup { context, rules, peer, .. } = setup;
     let limit = context.state.config.settings.timeout.first_byte;
     let first = context.stop.run_until_cancelled(peek_first_byte(&stream, limit)).await??;
-    if first == TLS_HANDSHAKE && rules.tls {
+    if first == TLS_HANDSHAKE && rules.settings.tls {
         let stream = accept_tls(setup, acceptor, stream).await;
-        if stream.is_none() && rules.clients.mode == ClientCertificates::Required {
-            context.state.note_refused_node(peer, &rules.name, "it has to show a certificate");
+        if stream.is_none() && rules.settings.clients.mode == ClientCertificates::Required {
+            context.state.note_refused_node(peer, &rules.settings.name, "it has to show a certificate");
         }
         return stream.map(AcceptedStream::Tls);
     }
     if first == TLS_HANDSHAKE {
-        context.state.note_refused_node(peer, &rules.name, "this listener has no TLS");
+        context.state.note_refused_node(peer, &rules.settings.name, "this listener has no TLS");
     }
     if first.is_ascii_alphabetic() {
         return Some(AcceptedStream::Plain(stream));
     }
-    tracing::debug!(peer = %peer.address(), first, listener = &*rules.name, "neither TLS nor HTTP");
+    tracing::debug!(peer = %peer.address(), first, listener = &*rules.settings.name, "neither TLS nor HTTP");
     None
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn accept_tls(
     }
     setup.unauthenticated.set_phase(ConnectionPhase::Handshake);
     let left = deadline.saturating_duration_since(Instant::now());
-    let accepted = acceptor.accept(&setup.rules.clients, stream, setup.write_buffers, left).await;
+    let accepted = acceptor.accept(&setup.rules.settings.clients, stream, setup.write_buffers, left).await;
     accepted.inspect_err(|error| failed(error)).ok()
 }
 

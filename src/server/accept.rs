@@ -128,7 +128,7 @@ impl AcceptLoop {
 
     fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
         let context = self.worker.context();
-        if let Some(rules) = context.state.listener(&self.rules.name) {
+        if let Some(rules) = context.state.listener(&self.rules.settings.name) {
             self.rules = Arc::clone(rules);
         }
         let tasks = context.tasks.clone();

@@ -45,14 +45,14 @@ impl AppState {
         peer: PeerIp,
     ) -> Result<AcquiredConnection, LimitExceeded> {
         let arrival = ConnectionOrigin {
-            at: &self.listener_share(&rules.name),
-            limit: rules.limits.connections,
+            at: &self.listener_share(&rules.settings.name),
+            limit: rules.settings.limits.connections,
             source: self.rate_limit_key(peer, peer.address()).map(ClientKey::from_address),
-            limit_of_source: rules.limits.connections_per_address,
+            limit_of_source: rules.settings.limits.connections_per_address,
         };
         let acquired = self.limiters.connections.try_acquire_connection(self.capacity, arrival);
         if let Ok(AcquiredConnection { exceeded: Some(exceeded), .. }) | Err(exceeded) = &acquired {
-            log_limit_reached(*exceeded, &rules.name, peer);
+            log_limit_reached(*exceeded, &rules.settings.name, peer);
         }
         acquired
     }
@@ -69,11 +69,11 @@ impl AppState {
         peer: PeerIp,
         has_permit: bool,
     ) -> UnauthenticatedConnection {
-        let room = self.capacity.unauthenticated_limits(rules.limits.connections);
+        let room = self.capacity.unauthenticated_limits(rules.settings.limits.connections);
         let source = self.rate_limit_key(peer, peer.address()).map(ClientKey::from_address);
         self.limiters
             .unauthenticated
-            .register(room, &UnauthenticatedOrigin { listener: &rules.name, source, has_permit })
+            .register(room, &UnauthenticatedOrigin { listener: &rules.settings.name, source, has_permit })
     }
 
     /// The memory for request bodies. One body of the largest size fits into the share of one address.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 
-use crate::config::settings::{ClientCertificates, FIRST};
+use crate::config::settings::{ClientCertificates, FIRST, ListenerSettings};
 use crate::limits::LimitExceeded;
 use crate::limits::concurrency::ConnectionPermit;
 use crate::limits::failure_table::ClientKey;
@@ -33,7 +33,7 @@ impl ClientAddresses {
     /// Whether an access list admits the TCP peer and, if `real_ip.apply_acl` is set, the client behind it.
     pub fn is_admitted(self, rules: &ListenerRules, applies_to_client: bool) -> bool {
         let applies = applies_to_client && self.client != self.peer;
-        rules.acl.admits(self.peer) && (!applies || rules.acl.admits(self.client))
+        rules.settings.acl.admits(self.peer) && (!applies || rules.settings.acl.admits(self.client))
     }
 }
 
@@ -102,7 +102,7 @@ impl ClientConnection {
             client_ip: addresses.client,
             tcp_peer: addresses.peer,
             address: HeaderValue::from_str(&addresses.client.address().to_string())?,
-            is_served: tls.is_some() || !rules.tls,
+            is_served: tls.is_some() || !rules.settings.tls,
             tls,
             connection_timeouts: Rc::clone(&timeouts),
             timeouts,
@@ -142,14 +142,15 @@ impl ClientConnection {
     /// The fault of the client's certificate, such as a revocation.
     fn certificate_fault(&self, state: &AppState) -> Option<CertificateFault> {
         let chain = &self.tls.as_ref()?.identity.as_ref()?.chain;
-        state.port_protocol.acceptor()?.verify(&self.rules.borrow().clients, chain).err()
+        state.port_protocol.acceptor()?.verify(&self.rules.borrow().settings.clients, chain).err()
     }
 
     fn lost_by_rules(&self, state: &AppState) -> Option<AdmissionLost> {
         let mut rules = self.rules.borrow_mut();
-        let next = state.listener(&rules.name).map(Arc::clone);
+        let next = state.listener(&rules.settings.name).map(Arc::clone);
         self.listener_removed.set(next.is_none());
-        let meets = |next: &Arc<ListenerRules>| self.meets(&state.port_protocol, &rules, next);
+        let meets =
+            |next: &Arc<ListenerRules>| self.meets(&state.port_protocol, &rules.settings, &next.settings);
         if next.as_ref().is_some_and(|next| !meets(next)) {
             return Some(AdmissionLost::Listener);
         }
@@ -166,7 +167,7 @@ impl ClientConnection {
     }
 
     /// Whether the connection has the TLS, certificate and PROXY header that its listener requires now.
-    fn meets(&self, protocol: &PortProtocol, before: &ListenerRules, now: &ListenerRules) -> bool {
+    fn meets(&self, protocol: &PortProtocol, before: &ListenerSettings, now: &ListenerSettings) -> bool {
         let needs_tls = now.tls && matches!(protocol, PortProtocol::Https(_));
         let has_tls = self.tls.is_some() || !needs_tls;
         let has_certificate = now.clients.mode != ClientCertificates::Required
@@ -182,7 +183,7 @@ impl ClientConnection {
 
     /// Whether the access list admits the client that a proxy reports, if `real_ip.apply_acl` is set.
     pub fn admits_reported_client(&self, state: &AppState, named: Option<IpAddr>) -> bool {
-        let admits = |real| self.rules.borrow().acl.admits(PeerIp::new(real));
+        let admits = |real| self.rules.borrow().settings.acl.admits(PeerIp::new(real));
         !state.config.settings.real_ip.apply_acl || named.is_none_or(admits)
     }
 
@@ -200,7 +201,7 @@ impl ClientConnection {
     }
 
     pub fn listener(&self) -> Arc<str> {
-        Arc::clone(&self.rules.borrow().name)
+        Arc::clone(&self.rules.borrow().settings.name)
     }
 
     /// The part of the product that is served on it. `None` serves all.
@@ -218,11 +219,15 @@ impl ClientConnection {
             return Err(exceeded);
         }
         let rules = self.rules.borrow();
-        let limit = rules.limits.requests_per_address;
+        let limit = rules.settings.limits.requests_per_address;
         if limit == 0 {
             return Ok(None);
         }
         let Some(address) = state.rate_limit_key(self.client_ip, real) else { return Ok(None) };
-        state.limiters.requests.try_acquire(&rules.name, ClientKey::from_address(address), limit).map(Some)
+        state
+            .limiters
+            .requests
+            .try_acquire(&rules.settings.name, ClientKey::from_address(address), limit)
+            .map(Some)
     }
 }

@@ -3,25 +3,13 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::config::settings::{ClientAuthPolicy, ListenerLimits};
-use crate::net::acl::AccessList;
-use crate::net::allowed_hosts::AllowedHosts;
+use crate::config::settings::ListenerSettings;
 use crate::state::route_scope::RouteScope;
 use crate::state::shared::AppState;
 
 /// The rules of one listener. A connection keeps its rules until a reload brings newer ones for the same name.
 pub struct ListenerRules {
-    pub name: Arc<str>,
-    pub acl: AccessList,
-    /// without TLS, plain HTTP is served
-    pub tls: bool,
-    /// every connection begins with the PROXY header of a trusted proxy
-    pub proxy_protocol: bool,
-    /// the accepted host names, and the setting that lists them
-    pub hosts: AllowedHosts,
-    pub hosts_key: String,
-    pub clients: ClientAuthPolicy,
-    pub limits: ListenerLimits,
+    pub settings: ListenerSettings,
     /// the part of the product that is served here; `None` serves all
     pub scope: Option<Arc<RouteScope>>,
 }
@@ -34,17 +22,7 @@ impl ListenerRules {
             let scope = listener.route_scope.as_ref().and_then(|name| classes.get_key_value(name));
             let scope =
                 scope.map(|(name, scope)| RouteScope::new(name, scope, &config.product, &config.root));
-            Ok(Arc::new(Self {
-                name: Arc::clone(&listener.name),
-                acl: listener.acl.clone(),
-                tls: listener.tls,
-                proxy_protocol: listener.proxy_protocol,
-                hosts: listener.hosts.clone(),
-                hosts_key: listener.hosts_key.clone(),
-                clients: listener.clients.clone(),
-                limits: listener.limits,
-                scope: scope.transpose()?.map(Arc::new),
-            }))
+            Ok(Arc::new(Self { settings: listener.clone(), scope: scope.transpose()?.map(Arc::new) }))
         });
         rules.collect()
     }
@@ -53,6 +31,6 @@ impl ListenerRules {
 impl AppState {
     /// The rules of the listener with this name.
     pub fn listener(&self, name: &str) -> Option<&Arc<ListenerRules>> {
-        self.listeners.iter().find(|rules| *rules.name == *name)
+        self.listeners.iter().find(|rules| *rules.settings.name == *name)
     }
 }

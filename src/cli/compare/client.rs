@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
+use tokio_util::either::Either;
 
 use super::content::{BodyReader, ComparedBody};
 use super::status_line::StatusLine;
@@ -90,27 +91,20 @@ impl ComparedServer {
             .map_err(io::Error::other)?;
         request.headers_mut().extend(header.cloned());
         let exchanging = async {
-            match timeout(CONNECT_TIMEOUT, self.connect()).await?? {
-                OpenStream::Clear(stream) => exchange(stream, request).await,
-                OpenStream::Tls(stream) => exchange(*stream, request).await,
-            }
+            let stream = timeout(CONNECT_TIMEOUT, self.connect()).await??;
+            exchange(stream, request).await
         };
         timeout(ANSWER_TIMEOUT, exchanging).await?
     }
 
-    async fn connect(&self) -> io::Result<OpenStream> {
+    async fn connect(&self) -> io::Result<Either<TcpStream, Box<SslStream<TcpStream>>>> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-        let Some(connector) = &self.tls else { return Ok(OpenStream::Clear(stream)) };
+        let Some(connector) = &self.tls else { return Ok(Either::Left(stream)) };
         let ssl = connector.configure()?.into_ssl(&self.host)?;
         let mut stream = SslStream::new(ssl, stream)?;
         Pin::new(&mut stream).connect().await.map_err(io::Error::other)?;
-        Ok(OpenStream::Tls(Box::new(stream)))
+        Ok(Either::Right(Box::new(stream)))
     }
-}
-
-enum OpenStream {
-    Clear(TcpStream),
-    Tls(Box<SslStream<TcpStream>>),
 }
 
 fn is_here(host: &str) -> bool {

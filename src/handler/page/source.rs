@@ -1,6 +1,6 @@
 //! Sources of variables, with compiled patterns and files opened under the root.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use regex::{Regex, RegexBuilder};
 
@@ -52,11 +52,13 @@ impl OpenedSource {
                 if pattern.captures_len() != 2 {
                     return Err(format!("'{text}' must have exactly one group"));
                 }
-                Self::Match { file: text_file(root, file), pattern }
+                Self::Match { file: CachedFile::of_text(root.path(file)), pattern }
             }
-            page::VariableSource::Section { file, section, key } => {
-                Self::Section { file: text_file(root, file), section: section.clone(), key: key.clone() }
-            }
+            page::VariableSource::Section { file, section, key } => Self::Section {
+                file: CachedFile::of_text(root.path(file)),
+                section: section.clone(),
+                key: key.clone(),
+            },
             page::VariableSource::Modified(path) => Self::Modified(root.path(path)),
             page::VariableSource::Exists(path) => Self::Exists(parts(path)?),
             page::VariableSource::Text(text) => Self::Text(text.clone()),
@@ -97,12 +99,4 @@ pub(super) fn parts(path: &str) -> Result<Vec<PathPart>, String> {
     }
     parts.push(PathPart::Literal(rest.to_owned()));
     Ok(parts)
-}
-
-fn text_file(root: &RootDirectory, path: &Path) -> CachedFile<String> {
-    #[expect(clippy::unnecessary_wraps, reason = "a parser of CachedFile may fail")]
-    fn text(bytes: &[u8]) -> Result<String, String> {
-        Ok(String::from_utf8_lossy(bytes).into_owned())
-    }
-    CachedFile::new(root.path(path), text)
 }

@@ -10,7 +10,7 @@ mod open;
 pub(super) mod stream;
 #[cfg(test)]
 mod tests;
-pub mod types;
+mod types;
 
 use std::cmp::Reverse;
 use std::io;
@@ -24,37 +24,10 @@ use quick_cache::sync::Cache;
 use self::answer::FileExchange;
 use self::contents::ContentCache;
 use self::open::{FoundFile, SeenFile};
+use crate::config::product::{DirectoryRules, SingleFile};
 use crate::http::body::ResponseBody;
 use crate::http::error::ResponseError;
 use crate::os::log_limit::{self, LogTopic};
-
-/// A URL prefix and its directory, subdirectories included.
-#[derive(Clone, Debug)]
-pub struct StaticDirectory {
-    /// Begins and ends with `/`.
-    pub url: String,
-    /// On disk, as seen by this process.
-    pub path: PathBuf,
-    /// Other directories into which symbolic links of `path` may lead.
-    pub links: Vec<PathBuf>,
-}
-
-/// One URL and its file. All symbolic links of its path are followed.
-#[derive(Clone, Debug)]
-pub struct SingleFile {
-    pub url: String,
-    pub path: PathBuf,
-}
-
-/// The type of files whose name has an ending.
-#[derive(Clone, Debug)]
-pub struct FileType {
-    /// Without the dot, in any case.
-    pub ending: String,
-    pub content_type: HeaderValue,
-    /// Whether compression makes such files smaller.
-    pub compress: bool,
-}
 
 /// The reason why there is no file. It names no path, so the client may see it.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +82,7 @@ struct FileName {
 
 #[derive(Debug)]
 enum FileOrigin {
-    Directory(StaticDirectory),
+    Directory(DirectoryRules),
     File(SingleFile),
 }
 
@@ -137,7 +110,6 @@ impl LocatedFile {
 pub struct StaticFiles {
     /// The longest URL first.
     origins: Vec<Arc<FileOrigin>>,
-    types: Vec<FileType>,
     compression_enabled: bool,
     seen: Cache<FileName, Arc<SeenFile>>,
     contents: ContentCache,
@@ -147,18 +119,13 @@ pub struct StaticFiles {
 const MAX_SEEN_FILES: usize = 1024;
 
 impl StaticFiles {
-    pub fn new(
-        directories: Vec<StaticDirectory>,
-        files: Vec<SingleFile>,
-        types: Vec<FileType>,
-        compression_enabled: bool,
-    ) -> Self {
+    pub fn new(directories: Vec<DirectoryRules>, files: Vec<SingleFile>, compression_enabled: bool) -> Self {
         let files = files.into_iter().map(FileOrigin::File);
         let origins = files.chain(directories.into_iter().map(FileOrigin::Directory));
         let mut origins: Vec<_> = origins.map(Arc::new).collect();
         origins.sort_by_key(|origin| Reverse(origin.url().len()));
         let (seen, contents) = (Cache::new(MAX_SEEN_FILES), ContentCache::new());
-        Self { origins, types, compression_enabled, seen, contents }
+        Self { origins, compression_enabled, seen, contents }
     }
 
     /// The file of the longest URL with which `path` begins. Reads no disk.
@@ -172,19 +139,13 @@ impl StaticFiles {
             FileOrigin::Directory(_) => relative.split('/').all(is_simple_name).then_some(relative)?,
             FileOrigin::File(_) => path,
         };
-        let file_type = self.file_type(name);
-        let octets = || HeaderValue::from_static("application/octet-stream");
+        let (content_type, compresses) = types::of_name(name);
         Some(LocatedFile {
             origin: Arc::clone(origin),
             name: FileName { origin: index, relative: relative.to_owned() },
-            content_type: file_type.map_or_else(octets, |known| known.content_type.clone()),
-            varies: self.compression_enabled && file_type.is_some_and(|known| known.compress),
+            content_type: HeaderValue::from_static(content_type),
+            varies: self.compression_enabled && compresses,
         })
-    }
-
-    fn file_type(&self, name: &str) -> Option<&FileType> {
-        let (_, ending) = name.rsplit_once('.')?;
-        self.types.iter().find(|known| known.ending.eq_ignore_ascii_case(ending))
     }
 
     /// The answer to a GET or HEAD for `located`: 200, 206 or 304. The caller adds the headers of all answers.

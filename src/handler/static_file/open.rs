@@ -10,7 +10,8 @@ use nix::errno::Errno;
 use nix::fcntl::{self, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::Mode;
 
-use super::{FileOrigin, StaticDirectory, StaticError};
+use super::{FileOrigin, StaticError};
+use crate::config::product::DirectoryRules;
 use crate::os::file_version::FileVersion;
 
 /// Without `O_NONBLOCK`, opening a FIFO would wait for a writer.
@@ -87,7 +88,7 @@ impl FoundFile {
 }
 
 /// Opens the directory for each file, so that a replaced directory takes effect.
-fn open_beneath(directory: &StaticDirectory, relative: &str) -> nix::Result<File> {
+fn open_beneath(directory: &DirectoryRules, relative: &str) -> nix::Result<File> {
     let path_only = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = fcntl::open(&directory.path, path_only, Mode::empty())?;
     let inside = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
@@ -106,7 +107,7 @@ fn open_beneath(directory: &StaticDirectory, relative: &str) -> nix::Result<File
 ///
 /// A process with write access could replace a directory between these two steps. In the directories of packages only
 /// root has that access.
-fn open_resolved(directory: &StaticDirectory, relative: &str) -> nix::Result<File> {
+fn open_resolved(directory: &DirectoryRules, relative: &str) -> nix::Result<File> {
     let target = directory.path.join(relative).canonicalize().map_err(errno)?;
     let mut allowed = iter::once(&directory.path).chain(&directory.links);
     let is_inside = |root: &Path| root.canonicalize().is_ok_and(|root| target.starts_with(root));
@@ -141,7 +142,7 @@ mod tests {
         fs::write(tree.path().join("secret"), "x").unwrap();
         symlink("real.js", path.join("inside.js")).unwrap();
         symlink("../secret", path.join("outside.js")).unwrap();
-        let directory = StaticDirectory { url: "/x/".to_owned(), path, links: Vec::new() };
+        let directory = DirectoryRules { url: "/x/".to_owned(), path, links: Vec::new() };
 
         for open in [open_beneath, open_resolved] {
             assert!(open(&directory, "real.js").is_ok());

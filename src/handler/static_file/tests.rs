@@ -35,18 +35,11 @@ impl TestSite {
             fs::create_dir(path(name)).unwrap();
         }
         let directories = vec![
-            StaticDirectory { url: "/x/".to_owned(), path: path("root"), links: vec![path("fonts")] },
-            StaticDirectory { url: "/x/deep/".to_owned(), path: path("deep"), links: Vec::new() },
+            DirectoryRules { url: "/x/".to_owned(), path: path("root"), links: vec![path("fonts")] },
+            DirectoryRules { url: "/x/deep/".to_owned(), path: path("deep"), links: Vec::new() },
         ];
         let single = vec![SingleFile { url: "/one.js".to_owned(), path: path("one.js") }];
-        let file_type = |ending: &str, content_type, compress| FileType {
-            ending: ending.to_owned(),
-            content_type: HeaderValue::from_static(content_type),
-            compress,
-        };
-        let types =
-            vec![file_type("js", "application/javascript", true), file_type("png", "image/png", false)];
-        let files = StaticFiles::new(directories, single, types, true);
+        let files = StaticFiles::new(directories, single, true);
         Self { tree, files }
     }
 

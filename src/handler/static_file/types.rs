@@ -1,9 +1,5 @@
 //! Content types by file ending, and which of them are worth compressing.
 
-use http::HeaderValue;
-
-use super::FileType;
-
 const TYPES: &[(&[&str], &str, bool)] = &[
     (&["css"], "text/css", true),
     (&["html", "htm"], "text/html", true),
@@ -31,16 +27,10 @@ const TYPES: &[(&[&str], &str, bool)] = &[
     (&["gz"], "application/gzip", false),
 ];
 
-/// Every known ending. Other files are served as `application/octet-stream`.
-pub fn file_types() -> Vec<FileType> {
-    TYPES
-        .iter()
-        .flat_map(|(endings, content_type, compress)| {
-            endings.iter().map(|ending| FileType {
-                ending: (*ending).to_owned(),
-                content_type: HeaderValue::from_static(content_type),
-                compress: *compress,
-            })
-        })
-        .collect()
+/// The content type of a file by its name, and whether compression makes it smaller.
+pub(super) fn of_name(name: &str) -> (&'static str, bool) {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let is_known = |endings: &[&str]| endings.iter().any(|known| known.eq_ignore_ascii_case(ending));
+    let found = TYPES.iter().find(|(endings, ..)| is_known(endings));
+    found.map_or(("application/octet-stream", false), |(_, content_type, compress)| (content_type, *compress))
 }

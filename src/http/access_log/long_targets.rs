@@ -46,10 +46,7 @@ impl LongTargetAllowance {
 /// An IPv4 address, or the /48 of an IPv6 one: one site may have all of that.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
-        }
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)).into(),
         address @ IpAddr::V4(_) => address,
     }
 }
