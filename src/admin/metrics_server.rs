@@ -18,11 +18,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_util::either::Either;
 
 use crate::config::settings::BackendAddress;
 use crate::net::allowed_hosts::HostName;
@@ -99,11 +99,11 @@ async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
     loop {
         let ended = match &address {
             BackendAddress::Tcp(address) => match TcpListener::bind(address).await {
-                Ok(listener) => serve_tcp(&listener, &state).await,
+                Ok(listener) => serve(&Either::Left(listener), &state).await,
                 Err(error) => error,
             },
-            BackendAddress::Unix(path) => match OwnSocket::bind(path) {
-                Ok(socket) => serve_unix(&socket.listener, &state).await,
+            BackendAddress::Unix(path) => match bind(path) {
+                Ok((listener, _file)) => serve(&Either::Right(listener), &state).await,
                 Err(error) => error,
             },
         };
@@ -114,49 +114,36 @@ async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
     }
 }
 
-/// A listener with its socket file.
-struct OwnSocket {
-    listener: UnixListener,
-    _file: OwnFile,
-}
-
-impl OwnSocket {
-    /// Replaces a socket without a listener; an existing listener or other file stays.
-    fn bind(path: &Path) -> io::Result<Self> {
-        let is_left = fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
-            && std::os::unix::net::UnixStream::connect(path).is_err();
-        if is_left {
-            fs::remove_file(path)?;
-        }
-        let listener = UnixListener::bind(path)?;
-        let file = OwnFile::new(path.to_owned())?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-        Ok(Self { listener, _file: file })
+/// Replaces a socket without a listener; an existing listener or other file stays.
+fn bind(path: &Path) -> io::Result<(UnixListener, OwnFile)> {
+    let is_left = fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
+        && std::os::unix::net::UnixStream::connect(path).is_err();
+    if is_left {
+        fs::remove_file(path)?;
     }
+    let listener = UnixListener::bind(path)?;
+    let file = OwnFile::new(path.to_owned())?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    Ok((listener, file))
 }
 
-async fn serve_tcp(listener: &TcpListener, state: &Arc<MetricsServerState>) -> io::Error {
+async fn serve(listener: &Either<TcpListener, UnixListener>, state: &Arc<MetricsServerState>) -> io::Error {
     let room = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
-        match listener.accept().await {
-            Ok((stream, peer)) if state.admits(peer.ip()) => {
+        let accepted = match listener {
+            Either::Left(listener) => listener.accept().await.map(|(stream, peer)| {
                 let local = stream.local_addr().ok().map(|local| local.ip().to_canonical());
-                tokio::spawn(serve_client(stream, local, Arc::clone(state), permit));
+                (Either::Left(stream), Some(peer.ip()), local)
+            }),
+            Either::Right(listener) => listener.accept().await.map(|(it, _)| (Either::Right(it), None, None)),
+        };
+        match accepted {
+            Ok((_, Some(peer), _)) if !state.admits(peer) => {
+                tracing::debug!(%peer, "connection to metrics.listen rejected");
             }
-            Ok((_, peer)) => tracing::debug!(peer = %peer.ip(), "connection to metrics.listen rejected"),
-            Err(error) => return error,
-        }
-    }
-}
-
-async fn serve_unix(listener: &UnixListener, state: &Arc<MetricsServerState>) -> io::Error {
-    let room = Arc::new(Semaphore::new(MAX_CLIENTS));
-    loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return io::ErrorKind::Other.into() };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(serve_client(stream, None, Arc::clone(state), permit));
+            Ok((stream, _, local)) => {
+                tokio::spawn(serve_client(stream, local, Arc::clone(state), permit));
             }
             Err(error) => return error,
         }
@@ -164,14 +151,12 @@ async fn serve_unix(listener: &UnixListener, state: &Arc<MetricsServerState>) ->
 }
 
 /// Serves one request. `local` is the address of the listener; a Unix socket has none, and browsers cannot reach it.
-async fn serve_client<S>(
-    stream: S,
+async fn serve_client(
+    stream: Either<TcpStream, UnixStream>,
     local: Option<IpAddr>,
     state: Arc<MetricsServerState>,
     _place: OwnedSemaphorePermit,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) {
     let service = service_fn(move |request: Request<Incoming>| {
         let state = Arc::clone(&state);
         async move { Ok::<_, Infallible>(answer(request, local, &state).await) }

@@ -42,8 +42,9 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
     let mut advice = check::advice(&config);
     advice.extend(too_few_descriptors(&config, descriptors));
     let log = AccessLog::start(config.settings.access_log.clone()).map_err(|error| system_error(&error))?;
-    let tickets =
-        met.as_mut().map(|met| TicketKeys::from_exported(met.inheritance.take_tickets(), Instant::now()));
+    let tickets = met
+        .as_mut()
+        .map(|met| TicketKeys::from_exported(std::mem::take(&mut met.inheritance.tickets), Instant::now()));
     let (log, tickets) = (Arc::new(log), Arc::new(tickets.unwrap_or_default()));
     let lasting = PersistentState {
         log: Arc::clone(&log),

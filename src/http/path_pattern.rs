@@ -1,5 +1,12 @@
 //! `METHOD /path/{parameter}` patterns of a profile.
 
+use http::Method;
+
+/// The method by which routes and rules know a request: that of HEAD is GET.
+pub fn verb(method: &Method) -> &str {
+    if *method == Method::HEAD { "GET" } else { method.as_str() }
+}
+
 /// A method and a path template; `{name}` stands for exactly one segment.
 #[derive(Clone, Debug)]
 pub struct PathPattern {

@@ -1,6 +1,5 @@
 //! Limits of the rate of calls. Clients and times come in as values.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,27 +30,22 @@ impl CountedCalls {
             Self::OfScope { .. } => Duration::from_mins(1),
         }
     }
+
+    fn rule(self, limit: usize) -> String {
+        match self {
+            Self::OfScope { .. } => format!("this call may be made {limit} times a minute"),
+        }
+    }
 }
 
 /// One call too many.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{}; try again in {seconds} s", calls.rule(*.limit))]
 pub struct RateExceeded {
     calls: CountedCalls,
     limit: usize,
     /// until the next call is accepted
     pub(super) seconds: u64,
-}
-
-impl std::error::Error for RateExceeded {}
-
-impl fmt::Display for RateExceeded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { calls, limit, seconds } = self;
-        match calls {
-            CountedCalls::OfScope { .. } => write!(f, "this call may be made {limit} times a minute")?,
-        }
-        write!(f, "; try again in {seconds} s")
-    }
 }
 
 /// The calls of each source in its current window.

@@ -117,7 +117,22 @@ pub struct ServedCertificate {
 impl ServedCertificate {
     /// Whether it expires soon, or has expired.
     pub fn ends_soon(&self, now: u64) -> bool {
-        self.expires - i64::try_from(now).unwrap_or(i64::MAX) < SOON_SECONDS
+        self.seconds_left(now) < SOON_SECONDS
+    }
+
+    /// Negative if it has expired.
+    pub fn seconds_left(&self, now: u64) -> i64 {
+        self.expires - i64::try_from(now).unwrap_or_default()
+    }
+
+    /// The notice to an admin if it expires soon, or has expired.
+    pub fn expiry_notice(&self, now: u64) -> Option<String> {
+        let left = self.seconds_left(now);
+        let days = (left + 86_399) / 86_400;
+        self.ends_soon(now).then(|| match left {
+            ..0 => "this certificate has expired and clients reject it: renew it".to_owned(),
+            0.. => format!("this certificate expires within {days} days: renew it"),
+        })
     }
 }
 

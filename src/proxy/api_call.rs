@@ -1,8 +1,8 @@
 //! One API call: to a daemon of this node, to another node, to the upload, or to a console.
 
-use std::future::pending;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use http::Method;
 
 use crate::auth::authenticator::AuthenticatedUser;
@@ -143,15 +143,9 @@ async fn or_client_left<T>(
     timeouts: Option<&TimeoutTracker>,
     answer: impl Future<Output = Result<T, ResponseError>>,
 ) -> Result<T, ResponseError> {
-    let left = async {
-        match timeouts {
-            Some(timeouts) => timeouts.client_left().await,
-            None => pending().await,
-        }
-    };
     tokio::select! {
         biased;
         answer = answer => answer,
-        () = left => Err(ResponseError::ClientLeft),
+        Some(()) = OptionFuture::from(timeouts.map(TimeoutTracker::client_left)) => Err(ResponseError::ClientLeft),
     }
 }

@@ -6,6 +6,7 @@ use http::Method;
 use smallvec::SmallVec;
 
 use crate::auth::authenticator::{AuthenticatedUser, PageLogin};
+use crate::http::path_pattern::verb;
 use crate::http::target::ApiPath;
 use crate::limits::failure_table::ClientKey;
 use crate::proxy::incoming_request::IncomingRequest;
@@ -19,7 +20,7 @@ pub(crate) fn classify(
 ) -> ScheduledCall {
     let IncomingRequest { context, client, head, .. } = request;
     let is_read = matches!(head.method, Method::GET | Method::HEAD);
-    let method = if is_read { "GET" } else { head.method.as_str() };
+    let method = verb(&head.method);
     // An API token that the daemon has not accepted yet may be invented.
     let known = identity.client.as_ref().filter(|known| !known.is_unverified());
     let group = client_group(request, known.map(|known| &*known.user));

@@ -12,6 +12,7 @@ use crate::config::route_table::{MethodKind, NodeChoice, RouteTable};
 use crate::fs::cached_file::FileError;
 use crate::handler::health::{HealthProbe, ProbePaths};
 use crate::handler::static_file::{LocatedFile, StaticFiles};
+use crate::http::path_pattern::verb;
 use crate::http::target::{ApiPath, RequestTarget, query_value};
 use crate::metrics::labels::RequestDestination;
 use crate::upstream::nodes::NodeFile;
@@ -115,8 +116,7 @@ impl RouteRules {
         nodes: &NodeFile,
     ) -> Result<Route, FileError> {
         let path = api.joined();
-        let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
-        let Some(found) = self.table.find(method, &path) else { return self.general_rule(api, nodes) };
+        let Some(found) = self.table.find(verb(method), &path) else { return self.general_rule(api, nodes) };
         match found.method.kind {
             MethodKind::Upload => return Ok(Route::Upload),
             MethodKind::Websocket => return Ok(Route::Websocket),
@@ -163,8 +163,7 @@ impl RouteRules {
 
     /// Whether only the privileged daemon answers the method. A method that the table does not have needs no root.
     pub fn needs_root(&self, method: &Method, api: &ApiPath) -> bool {
-        let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
-        self.table.find(method, &api.joined()).is_some_and(|found| found.method.protected)
+        self.table.find(verb(method), &api.joined()).is_some_and(|found| found.method.protected)
     }
 
     fn local(&self, protected: bool) -> Route {

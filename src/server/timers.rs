@@ -1,8 +1,8 @@
 //! Periodic work of the main thread.
 
-use std::future::pending;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::metrics::latency_window::ADVANCE_INTERVAL;
@@ -52,8 +52,8 @@ impl SupervisorTimers {
     pub(super) async fn next(&mut self) -> DueTimer {
         tokio::select! {
             biased;
-            () = tick(&mut self.watchdog) => DueTimer::Watchdog,
-            () = tick(&mut self.status) => DueTimer::Status,
+            Some(_) = OptionFuture::from(self.watchdog.as_mut().map(Interval::tick)) => DueTimer::Watchdog,
+            Some(_) = OptionFuture::from(self.status.as_mut().map(Interval::tick)) => DueTimer::Status,
             _ = self.certificates.tick() => DueTimer::Certificates,
             _ = self.expiry.tick() => DueTimer::Expiry,
             _ = self.kept_lines.tick() => DueTimer::KeptLines,
@@ -66,13 +66,4 @@ fn every(period: Duration) -> Interval {
     let mut interval = interval(period.max(Duration::from_millis(1)));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
-}
-
-async fn tick(interval: &mut Option<Interval>) {
-    match interval {
-        Some(interval) => {
-            interval.tick().await;
-        }
-        None => pending().await,
-    }
 }

@@ -8,7 +8,7 @@ use http::Method;
 
 use crate::config::product;
 use crate::config::root::RootDirectory;
-use crate::http::path_pattern::PathPattern;
+use crate::http::path_pattern::{PathPattern, verb};
 use crate::http::target::{ApiPath, query_parameters};
 pub use login::{LoginClaim, LoginRule};
 
@@ -107,8 +107,4 @@ impl RouteScope {
         let limit = self.limits.iter().find(|limit| limit.call.matches(verb(method), path.segments()))?;
         Some((limit.number, limit.per_minute))
     }
-}
-
-fn verb(method: &Method) -> &str {
-    if *method == Method::HEAD { "GET" } else { method.as_str() }
 }

@@ -1,6 +1,5 @@
 //! Why an upstream sent no response.
 
-use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -20,7 +19,8 @@ pub enum SendError {
 }
 
 /// A failed upstream call: the upstream, the phase, the time and the cause.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{cause} ({}, upstream {upstream}, after {:.3} s)", shown(*.phase), elapsed.as_secs_f64())]
 pub struct UpstreamError {
     pub phase: FailurePhase,
     /// the address or the node
@@ -42,21 +42,15 @@ impl UpstreamError {
     }
 }
 
-impl fmt::Display for UpstreamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = match self.phase {
-            FailurePhase::Connect => "connecting",
-            FailurePhase::Handshake => "TLS handshake",
-            FailurePhase::Answer => "waiting for the answer",
-            FailurePhase::Body => "reading the body",
-            FailurePhase::Parse => "reading the answer",
-        };
-        let seconds = self.elapsed.as_secs_f64();
-        write!(f, "{} ({phase}, upstream {}, after {seconds:.3} s)", self.cause, self.upstream)
+fn shown(phase: FailurePhase) -> &'static str {
+    match phase {
+        FailurePhase::Connect => "connecting",
+        FailurePhase::Handshake => "TLS handshake",
+        FailurePhase::Answer => "waiting for the answer",
+        FailurePhase::Body => "reading the body",
+        FailurePhase::Parse => "reading the answer",
     }
 }
-
-impl std::error::Error for UpstreamError {}
 
 /// The message of the system, without "(os error N)".
 pub fn io_message(error: &io::Error) -> String {

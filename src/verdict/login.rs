@@ -8,7 +8,7 @@ use super::api_answer::ApiAnswer;
 use super::shown::ShownMembers;
 use super::{AnswerView, CredentialVerdict};
 use crate::config::product;
-use crate::http::path_pattern::PathPattern;
+use crate::http::path_pattern::{PathPattern, verb};
 use crate::http::target::ApiPath;
 
 /// The calls of a profile by which clients can guess credentials. Logged-in users count as well: they can guess those of
@@ -57,10 +57,6 @@ impl LoginCalls {
         let is_called = |call: &PathPattern| call.matches(verb(method), path.segments());
         self.guesses.iter().find(|(call, _)| is_called(call)).map(|(_, proof)| proof)
     }
-}
-
-fn verb(method: &Method) -> &str {
-    if *method == Method::HEAD { "GET" } else { method.as_str() }
 }
 
 impl LoginProof {

@@ -22,7 +22,7 @@ use crate::config::root::RootDirectory;
 use crate::config::settings::AllowedOrigins;
 use crate::fs::cached_file::{CachedFile, FileError, POLL_INTERVAL};
 use crate::http::api_grammar::ApiGrammar;
-use crate::http::path_pattern::PathPattern;
+use crate::http::path_pattern::{PathPattern, verb};
 use crate::http::target::ApiPath;
 use crate::limits::failure_table::ClientKey;
 use crate::upstream::nodes::NodeFile;
@@ -118,8 +118,7 @@ impl Authenticator {
 
     /// Whether the call needs no login. The decoded path must match exactly: `/access/ticket/` is another path.
     pub fn is_open(&self, method: &Method, path: &ApiPath) -> bool {
-        let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
-        self.open.iter().any(|(verb, open)| verb == method && open == path.decoded())
+        self.open.iter().any(|(known, open)| known == verb(method) && open == path.decoded())
     }
 
     /// Whether the daemon verifies no credential of this call.

@@ -199,14 +199,8 @@ pub fn advice(config: &Config) -> Vec<Diagnostic> {
 
 /// `run` logs the same each day.
 fn expiry(certificate: &ServedCertificate, now: u64) -> Option<Diagnostic> {
-    let left = certificate.expires - i64::try_from(now).unwrap_or_default();
-    if left < 0 {
-        let message = "this certificate has expired and clients reject it: renew it";
-        return Some(Diagnostic::file_error(&certificate.file, message));
-    }
-    let days = (left + 86_399) / 86_400;
-    let message = format!("this certificate expires within {days} days: renew it");
-    certificate.ends_soon(now).then(|| Diagnostic::file_error(&certificate.file, message).into_warning())
+    let problem = Diagnostic::file_error(&certificate.file, certificate.expiry_notice(now)?);
+    Some(if certificate.seconds_left(now) < 0 { problem } else { problem.into_warning() })
 }
 
 fn bind_v6_only() -> bool {

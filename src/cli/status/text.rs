@@ -128,8 +128,7 @@ fn latency(report: &StatusReport) -> String {
 
 fn certificate(served: &ServedCertificate, paint: TextStyle) -> String {
     let (end, now) = (served.expires, seconds_since_1970());
-    let left = end - i64::try_from(now).unwrap_or_default();
-    let until = match u64::try_from(left) {
+    let until = match u64::try_from(served.seconds_left(now)) {
         Ok(left) => format!("until {}, {} from now", date(end), span(left)),
         Err(_) => format!("ended {}", date(end)),
     };

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
@@ -131,6 +132,7 @@ impl<S: ClientStream> Http2Connection<S> {
     ) -> Event {
         let is_open = self.shutdown.is_none();
         let trusted = trusted(&self.client.trust, self.windows);
+        let done = OptionFuture::from(self.shutdown.as_ref().map(GracefulShutdown::done));
         tokio::select! {
             biased;
             () = worker.stop.cancelled(), if is_open => Event::ShutsDown,
@@ -138,7 +140,7 @@ impl<S: ClientStream> Http2Connection<S> {
             () = self.watch.flooded.cancelled() => Event::Flooded,
             cause = expired => Event::TimedOut(cause),
             () = trusted, if self.windows != WindowState::Wide => Event::Trusted,
-            () = GracefulShutdown::done(self.shutdown.as_ref()), if self.streams.is_empty() => Event::Drained,
+            Some(()) = done, if self.streams.is_empty() => Event::Drained,
             Some(closes) = self.streams.join_next() => Event::Answered { closes: closes.unwrap_or_default() },
             accepted = self.connection.accept() => match accepted {
                 Some(Ok((request, respond))) => Event::Request(request, respond),

@@ -1,6 +1,5 @@
 //! The end of a connection: GOAWAY was sent, and requests in transit still get their answers.
 
-use std::future::pending;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -30,10 +29,7 @@ impl GracefulShutdown {
         self.since.elapsed() > SHUTDOWN_TIMEOUT
     }
 
-    pub(super) async fn done(leaving: Option<&Self>) {
-        match leaving {
-            Some(leaving) => sleep_until(leaving.answered + SHUTDOWN_TIMEOUT).await,
-            None => pending().await,
-        }
+    pub(super) async fn done(&self) {
+        sleep_until(self.answered + SHUTDOWN_TIMEOUT).await;
     }
 }

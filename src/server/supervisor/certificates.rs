@@ -13,14 +13,9 @@ impl Supervisor {
     pub(super) fn warn_of_expiry(&self) {
         let Some(acceptor) = self.running.app.state.port_protocol.acceptor() else { return };
         let now = report::seconds_since_1970();
-        for certificate in acceptor.certificates().iter().filter(|served| served.ends_soon(now)) {
-            let left = certificate.expires - i64::try_from(now).unwrap_or_default();
-            let (file, names) = (&certificate.file, certificate.names.join(", "));
-            if left < 0 {
-                tracing::warn!(names, "{file}: this certificate has expired: renew it");
-            } else {
-                let days = (left + 86_399) / 86_400;
-                tracing::warn!(names, "{file}: this certificate expires within {days} days: renew it");
+        for certificate in acceptor.certificates() {
+            if let Some(notice) = certificate.expiry_notice(now) {
+                tracing::warn!(names = certificate.names.join(", "), "{}: {notice}", certificate.file);
             }
         }
     }

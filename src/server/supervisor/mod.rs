@@ -6,6 +6,7 @@ mod reload;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::OptionFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -167,7 +168,7 @@ impl Supervisor {
             next = PendingReload::done(&mut self.loading), if !idle => SupervisorEvent::Loaded(next),
             _ = self.signals.hangup.recv(), if idle => SupervisorEvent::Hangup,
             Some(command) = commands.recv(), if idle => SupervisorEvent::Command(command),
-            () = due(until), if idle => SupervisorEvent::Revert,
+            Some(()) = OptionFuture::from(until.map(sleep_until)), if idle => SupervisorEvent::Revert,
             due = self.timers.next() => SupervisorEvent::Due(due),
         }
     }
@@ -238,12 +239,5 @@ impl SignalStreams {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         })
-    }
-}
-
-async fn due(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }

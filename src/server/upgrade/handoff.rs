@@ -46,10 +46,6 @@ pub struct HandoffState {
 }
 
 impl HandoffState {
-    pub fn take_tickets(&mut self) -> Vec<ExportedKey> {
-        std::mem::take(&mut self.tickets)
-    }
-
     /// Whether the predecessor serves with this problem.
     pub fn knows(&self, problem: &Diagnostic) -> bool {
         self.known.contains(&problem.to_string())
