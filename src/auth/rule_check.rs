@@ -1,4 +1,4 @@
-//! Checks `[product.gate]` when it loads: no value may make authentication weaker than it looks.
+//! Checks `[product.auth]` when it loads: no value may make authentication weaker than it looks.
 
 use http::HeaderName;
 use http::header::{
@@ -38,16 +38,16 @@ const NO_PROOF: [HeaderName; 11] = [
 /// Names the first invalid key, and what to write.
 pub(super) fn check(rules: &AuthRules) -> Result<HeaderName, String> {
     if !is_name(&rules.cookie) {
-        return Err(format!("product.gate.cookie: '{}' is not a name of a cookie", rules.cookie));
+        return Err(format!("product.auth.cookie: '{}' is not a name of a cookie", rules.cookie));
     }
     if let Some(name) = rules.api_token.as_ref().filter(|name| !is_name(name)) {
         return Err(format!(
-            "product.gate.api_token: '{name}' is not a name of letters, digits, '-' and '_'"
+            "product.auth.api_token: '{name}' is not a name of letters, digits, '-' and '_'"
         ));
     }
     if rules.schemes.is_empty() {
         return Err(
-            "product.gate.schemes: is empty, so no ticket would pass; name a signature scheme".to_owned()
+            "product.auth.schemes: is empty, so no ticket would pass; name a signature scheme".to_owned()
         );
     }
     check_form(&rules.ticket_form)?;
@@ -56,7 +56,7 @@ pub(super) fn check(rules: &AuthRules) -> Result<HeaderName, String> {
 }
 
 fn check_form(form: &TicketForm) -> Result<(), String> {
-    let at = |key: &str, message: String| Err(format!("product.gate.ticket_form.{key}: {message}"));
+    let at = |key: &str, message: String| Err(format!("product.auth.ticket_form.{key}: {message}"));
     match form.fields.as_slice() {
         [Prefix, User, Time] | [Prefix, Time, User] => (),
         _ => return at("fields", "write [\"prefix\", \"user\", \"time\"], or time before user".to_owned()),
@@ -85,7 +85,7 @@ fn separator_problem(separator: &str) -> Option<String> {
 }
 
 fn check_kind(kind: &TicketKind) -> Result<(), String> {
-    let at = |key: &str, message: &str| Err(format!("product.gate.ticket {}: {key}: {message}", kind.prefix));
+    let at = |key: &str, message: &str| Err(format!("product.auth.ticket {}: {key}: {message}", kind.prefix));
     if !is_name(&kind.prefix) {
         return at("prefix", "write letters, digits, '-' and '_'");
     }
@@ -116,7 +116,7 @@ fn check_ages(min_age: i64, max_age: i64) -> Result<(), String> {
 }
 
 fn check_csrf(rules: &CsrfRules) -> Result<HeaderName, String> {
-    let at = |key: &str, message: String| format!("product.gate.csrf.{key}: {message}");
+    let at = |key: &str, message: String| format!("product.auth.csrf.{key}: {message}");
     let header = rules.header.parse::<HeaderName>();
     let header = header.map_err(|_| at("header", format!("'{}' is not a header name", rules.header)))?;
     if NO_PROOF.contains(&header) {
@@ -187,8 +187,8 @@ mod tests {
     fn a_value_that_weakens_a_check_is_rejected() {
         check(&toml::from_str(RULES).unwrap()).unwrap();
         for (sound, weak, key) in [
-            ("'Session'", "'Ses sion'", "product.gate.cookie"),
-            ("['ed25519']", "[]", "product.gate.schemes"),
+            ("'Session'", "'Ses sion'", "product.auth.cookie"),
+            ("['ed25519']", "[]", "product.auth.schemes"),
             ("['prefix', 'time', 'user']", "['prefix', 'user']", "ticket_form.fields"),
             ("['prefix', 'time', 'user']", "['time', 'prefix', 'user']", "ticket_form.fields"),
             (

@@ -157,6 +157,6 @@ fn public_key(pem: &[u8], types: &[Id]) -> Result<TicketKey, String> {
     if types.contains(&key.public.id()) {
         Ok(key)
     } else {
-        Err("holds a key of a type that no scheme in product.gate.schemes uses".to_owned())
+        Err("holds a key of a type that no scheme in product.auth.schemes uses".to_owned())
     }
 }

@@ -57,10 +57,13 @@ fn explain(config: &Config, method: &Method, path: &str) -> Result<String, Strin
         Ok(target) => target,
         Err(error) => return Ok(format!("refused:400 open {error}")),
     };
-    let rules = config.product.gate.clone();
-    let gate = rules.map(|rules| Authenticator::new(rules, &config.root, Arc::clone(&nodes))).transpose()?;
+    let rules = config.product.auth.clone();
+    let authenticator =
+        rules.map(|rules| Authenticator::new(rules, &config.root, Arc::clone(&nodes))).transpose()?;
     let needs_login = match &target {
-        RequestTarget::Api(api) => gate.is_some_and(|gate| !gate.is_open(method, api)),
+        RequestTarget::Api(api) => {
+            authenticator.is_some_and(|authenticator| !authenticator.is_open(method, api))
+        }
         RequestTarget::Path(_) | RequestTarget::NoSuchUri => false,
     };
     let route = routes.resolve(method, &target, query, &nodes).map_err(|error| error.to_string())?;

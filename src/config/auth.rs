@@ -1,4 +1,4 @@
-//! The `[product.gate]` part of a profile: credentials.
+//! The `[product.auth]` part of a profile: credentials.
 
 use std::path::PathBuf;
 

@@ -34,7 +34,7 @@ pub enum ErrorFormat {
     StatusInBody,
 }
 
-/// `[product.gate.ticket_form]`: how the fields of a login ticket are written.
+/// `[product.auth.ticket_form]`: how the fields of a login ticket are written.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TicketForm {
@@ -99,7 +99,7 @@ pub enum SignatureScheme {
     Ed25519,
 }
 
-/// `[product.gate.csrf]`: the token that a write with a ticket needs, `TIME SEPARATOR MAC` over `TIME SEPARATOR USER`.
+/// `[product.auth.csrf]`: the token that a write with a ticket needs, `TIME SEPARATOR MAC` over `TIME SEPARATOR USER`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CsrfRules {

@@ -8,6 +8,8 @@ pub mod grammar;
 pub mod layers;
 pub mod page;
 pub mod product;
+mod product_keys;
+mod profile;
 pub mod root;
 pub mod route_scope;
 pub mod route_table;
@@ -21,13 +23,12 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
-use serde::Deserialize as _;
-use toml::de::DeTable;
 
 use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 pub use difference::ConfigDifference;
 use layers::{ResolvedValue, SettingsLayers};
 use product::Product;
+use profile::{FileText, profile_text, read_profile, route_table};
 use root::RootDirectory;
 use setting::Setting;
 use settings::{LISTENER_ROWS, Settings};
@@ -225,74 +226,4 @@ fn listener_keys(layers: &SettingsLayers) -> Vec<(String, ResolvedValue)> {
         all.extend(rows.map(|row| (layers::written(index + 1, row.key), table.find(row, layers))));
     }
     all
-}
-
-/// A profile or a route table.
-struct FileText {
-    text: String,
-    /// `None` if it is built in
-    path: Option<PathBuf>,
-}
-
-fn profile_text(profile: &str) -> Result<FileText, Diagnostic> {
-    if let Some(text) = built_in_profile(profile) {
-        return Ok(FileText { text: text.to_owned(), path: None });
-    }
-    let path = Path::new(profile);
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(FileText { text, path: Some(path.to_path_buf()) }),
-        Err(_) if !profile.contains(['/', '.']) => Err(Diagnostic::file_error(
-            path,
-            format!(
-                "no such profile{}; the built-in ones are {}, or give the path of a .toml file",
-                likely_profile(profile).map(|name| format!(", did you mean {name}?")).unwrap_or_default(),
-                built_in_profiles().join(", ")
-            ),
-        )),
-        Err(error) => Err(Diagnostic::file_error(path, format!("cannot be read: {error}"))),
-    }
-}
-
-/// The built-in profile that was probably meant: its name, or that of its daemon, is spelled similarly.
-fn likely_profile(wrong: &str) -> Option<String> {
-    let likeness = |name: &String| strsim::jaro_winkler(name, &wrong.to_lowercase());
-    profile_of_daemon(wrong).or_else(|| {
-        let names = built_in_profiles().into_iter().filter(|name| likeness(name) > 0.7);
-        names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-    })
-}
-
-/// A route table lies beside its profile. Your own profile may name a built-in table.
-fn route_table(product: &Product, profile: Option<&Path>) -> Result<Option<FileText>, Diagnostic> {
-    let Some(name) = &product.routes else { return Ok(None) };
-    let beside = profile.and_then(Path::parent).map(|folder| folder.join(name)).filter(|path| path.exists());
-    if let Some(path) = beside {
-        let unreadable = |error| Diagnostic::file_error(&path, format!("cannot be read: {error}"));
-        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
-        return Ok(Some(FileText { text, path: Some(path) }));
-    }
-    match name.to_str().and_then(built_in_file) {
-        Some(text) => Ok(Some(FileText { text: text.to_owned(), path: None })),
-        None => Err(Diagnostic::error(
-            ValueOrigin::Profile,
-            "product.routes",
-            format!("no file {}", name.display()),
-        )),
-    }
-}
-
-/// Splits a profile into its `[product]` part and its settings.
-fn read_profile(text: &str, path: Option<&Path>) -> Result<(Product, SettingsLayers), Diagnostic> {
-    let file = path.map_or_else(|| PathBuf::from("built-in profile"), Path::to_path_buf);
-    let problem = |error: &toml::de::Error| {
-        let line = error.span().map(|span| layers::line_at(text, span.start));
-        Diagnostic::error(ValueOrigin::File { path: file.clone(), line }, "product", error.message())
-    };
-    let mut table = DeTable::parse(text).map_err(|error| problem(&error))?;
-    let Some(product) = table.get_mut().remove("product") else {
-        return Err(Diagnostic::file_error(file.clone(), "has no [product] table"));
-    };
-    let deserializer = toml::de::ValueDeserializer::from(product);
-    let product = Product::deserialize(deserializer).map_err(|error| problem(&error))?;
-    Ok((product, SettingsLayers::new(table.get_ref(), text, path)))
 }

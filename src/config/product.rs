@@ -46,7 +46,7 @@ pub struct Product {
     #[serde(default)]
     pub secret_parameters: Vec<String>,
     pub page_title: Option<PageTitle>,
-    pub gate: Option<AuthRules>,
+    pub auth: Option<AuthRules>,
     pub upload: Option<UploadRules>,
     pub connect: Option<ConnectRules>,
     pub console: Option<ConsoleAnswerRules>,
@@ -65,13 +65,13 @@ pub struct Product {
     pub file: Vec<SingleFile>,
     /// the parts of the product that a listener may be restricted to
     #[serde(default)]
-    pub class: BTreeMap<String, RouteScope>,
+    pub route_scope: BTreeMap<String, RouteScope>,
 }
 
 impl Product {
     /// The query parameters whose values the log masks. Those that hold tickets are included, listed or not.
     pub fn masked_parameters(&self) -> Vec<String> {
-        let links = self.gate.iter().flat_map(|gate| &gate.ticket).filter_map(|kind| kind.link.clone());
+        let links = self.auth.iter().flat_map(|auth| &auth.ticket).filter_map(|kind| kind.link.clone());
         let consoles = self.console.iter().flat_map(|console| &console.ticket);
         let tickets = links.chain(consoles.map(|ticket| ticket.parameter.clone()));
         self.secret_parameters.iter().cloned().chain(tickets).collect()
@@ -190,8 +190,8 @@ pub struct UploadRules {
     /// limit of bytes of one upload
     pub limit: Option<u64>,
     /// seconds that a client may send nothing
-    #[serde(default = "UploadRules::default_patience")]
-    pub patience: u64,
+    #[serde(default = "UploadRules::default_idle_timeout")]
+    pub idle_timeout: u64,
 }
 
 impl UploadRules {
@@ -199,7 +199,7 @@ impl UploadRules {
         256 << 20
     }
 
-    fn default_patience() -> u64 {
+    fn default_idle_timeout() -> u64 {
         60
     }
 }

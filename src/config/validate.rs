@@ -60,7 +60,7 @@ pub(super) fn product_problems(product: &Product) -> Vec<Diagnostic> {
     match product.protocol {
         Protocol::Https => {
             require(!product.certificate.is_empty(), "certificate");
-            require(product.gate.is_some(), "gate");
+            require(product.auth.is_some(), "auth");
         }
         Protocol::Connect => require(product.connect.is_some(), "connect"),
     }
@@ -150,9 +150,10 @@ pub(super) fn listener_problems(
             }
         }
     }
-    let scopes = || product.class.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let scopes = || product.route_scope.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     for (number, listener) in settings.listeners.iter().enumerate() {
-        let Some(name) = listener.route_scope.as_ref().filter(|name| !product.class.contains_key(*name))
+        let Some(name) =
+            listener.route_scope.as_ref().filter(|name| !product.route_scope.contains_key(*name))
         else {
             continue;
         };

@@ -115,8 +115,9 @@ impl ReadinessCache {
 async fn check_readiness(inputs: &ReadinessInputs<'_>) -> Result<String, String> {
     let state = inputs.state;
     let mut reasons = Vec::new();
-    let unreadable = state.gate.as_ref().is_some_and(|gate| !gate.file_errors().is_empty())
-        || inputs.tunnels.is_some_and(|rules| rules.file_error().is_some());
+    let unreadable =
+        state.authenticator.as_ref().is_some_and(|authenticator| !authenticator.file_errors().is_empty())
+            || inputs.tunnels.is_some_and(|rules| rules.file_error().is_some());
     if unreadable {
         reasons.push("a key file cannot be read".to_owned());
     }

@@ -47,7 +47,7 @@ impl ApiGrammar {
     /// Names the key that is missing or wrong.
     pub fn new(product: &Product) -> Result<Self, String> {
         let Some(rules) = &product.api else {
-            return match &product.gate {
+            return match &product.auth {
                 Some(_) => {
                     Err("product.api is missing: write the prefix and the formats of the API".to_owned())
                 }
@@ -67,9 +67,9 @@ impl ApiGrammar {
                 "product.upload asks for permissions in JSON, which product.api does not have".to_owned()
             );
         }
-        let login_page = product.gate.as_ref().and_then(|gate| gate.login_page.as_deref());
+        let login_page = product.auth.as_ref().and_then(|auth| auth.login_page.as_deref());
         match login_page.filter(|page| grammar.format_of_raw(page).is_none()) {
-            Some(page) => Err(format!("product.gate.login_page: '{page}' is not a call of product.api")),
+            Some(page) => Err(format!("product.auth.login_page: '{page}' is not a call of product.api")),
             None => Ok(grammar),
         }
     }

@@ -185,10 +185,9 @@ impl LoginAttempt {
         };
         let check = token_check(state, &self.request.head.method, &self.path, &self.route);
         let is_new = || {
-            state
-                .gate
-                .as_ref()
-                .is_some_and(|gate| gate.mark_unverified(known, ClientKey::from_address(self.limit_key)))
+            state.authenticator.as_ref().is_some_and(|authenticator| {
+                authenticator.mark_unverified(known, ClientKey::from_address(self.limit_key))
+            })
         };
         match verdict(answer, |view| token::verdict(view, check)) {
             Some(CredentialVerdict::Accepted) => {

@@ -36,8 +36,8 @@ pub(super) fn is_login_attempt(
 
 /// Caches the daemon's verdict on an API token.
 pub(super) fn set_token_verified(state: &AppState, known: &CachedCredential, good: bool) {
-    if let Some(gate) = &state.gate {
-        gate.set_verified(known, good);
+    if let Some(authenticator) = &state.authenticator {
+        authenticator.set_verified(known, good);
     }
 }
 
@@ -72,7 +72,7 @@ pub fn page_login(request: &IncomingRequest, query: &str) -> Option<PageLogin> {
     let ticket_client = ticket_client(state, limit_key);
     let takes = |kind| scope.as_ref().is_none_or(|scope| scope.takes(kind));
     let now = SystemTime::now();
-    match state.gate.as_ref()?.page_visitor(&head.headers, query, ticket_client, now, takes) {
+    match state.authenticator.as_ref()?.page_visitor(&head.headers, query, ticket_client, now, takes) {
         PageVisitor::User(login) => return Some(login),
         PageVisitor::Anonymous => (),
         PageVisitor::Forger => {
@@ -138,7 +138,10 @@ pub(super) fn auth_error(
     if let Some(exceeded) = exceeded {
         return exceeded.into();
     }
-    let reason = state.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
+    let reason = state
+        .authenticator
+        .as_ref()
+        .map_or_else(String::new, |authenticator| authenticator.invalid_reason().to_owned());
     ResponseError::InvalidTicket(reason)
 }
 

@@ -203,10 +203,10 @@ fn authenticate(
         return Err(ResponseError::MethodUnknown(head.method.clone()));
     }
     scope_check::check_call(request, path)?;
-    let gate = state.gate.as_ref().ok_or(ResponseError::NoSuchUri)?;
+    let authenticator = state.authenticator.as_ref().ok_or(ResponseError::NoSuchUri)?;
     let limit_key = || state.login_limit_key(client.client_ip, request.real);
     let ticket_client = || login_guard::ticket_client(state, limit_key());
-    let identity = gate
+    let identity = authenticator
         .authenticate(&head.method, path, &head.headers, ticket_client, SystemTime::now())
         .map_err(|denial| login_guard::auth_error(state, denial, limit_key))?;
     record.user = identity.user();

@@ -51,9 +51,13 @@ pub fn complete(
 /// The response to an error: a redirect to the login page for browsers without a valid login, else the error.
 pub fn refuse(error: ResponseError, request: &IncomingRequest, form: ErrorFormat) -> Response<ResponseBody> {
     tracing::debug!(status = error.status().as_u16(), reason = %error, "request failed");
-    let gate = request.context.state.gate.as_ref();
-    match (gate.and_then(|gate| gate.login_page(&request.context.state.api, request.head.uri.path())), &error)
-    {
+    let authenticator = request.context.state.authenticator.as_ref();
+    match (
+        authenticator.and_then(|authenticator| {
+            authenticator.login_page(&request.context.state.api, request.head.uri.path())
+        }),
+        &error,
+    ) {
         (Some(location), ResponseError::NoCredential | ResponseError::InvalidTicket(_)) => {
             redirect::to_login_page(location)
         }

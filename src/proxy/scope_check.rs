@@ -61,7 +61,10 @@ pub fn check_client(
     let state = &request.context.state;
     if let Some(known) = identity.client.as_ref().filter(|known| !scope.takes(known.kind())) {
         tracing::debug!(user = &*known.user, "a credential that is not taken at this listener");
-        let reason = state.gate.as_ref().map_or_else(String::new, |gate| gate.invalid_reason().to_owned());
+        let reason = state
+            .authenticator
+            .as_ref()
+            .map_or_else(String::new, |authenticator| authenticator.invalid_reason().to_owned());
         return Err(ResponseError::InvalidTicket(reason));
     }
     if let Some((call, limit)) = scope.limit(&request.head.method, path)

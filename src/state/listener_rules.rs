@@ -17,9 +17,9 @@ pub struct ListenerRules {
 impl ListenerRules {
     /// The rules of all listeners, in the order of the settings.
     pub(crate) fn all(config: &Config) -> Result<Vec<Arc<Self>>, String> {
-        let classes = &config.product.class;
+        let scopes = &config.product.route_scope;
         let rules = config.settings.listeners.iter().map(|listener| {
-            let scope = listener.route_scope.as_ref().and_then(|name| classes.get_key_value(name));
+            let scope = listener.route_scope.as_ref().and_then(|name| scopes.get_key_value(name));
             let scope =
                 scope.map(|(name, scope)| RouteScope::new(name, scope, &config.product, &config.root));
             Ok(Arc::new(Self { settings: listener.clone(), scope: scope.transpose()?.map(Arc::new) }))

@@ -52,7 +52,7 @@ impl RouteScope {
         if let Some(url) = rules.files.iter().find(|url| !urls.contains(url)) {
             return Err(missing("file or directory", url));
         }
-        let kinds = product.gate.as_ref().map_or(&[][..], |gate| gate.ticket.as_slice());
+        let kinds = product.auth.as_ref().map_or(&[][..], |auth| auth.ticket.as_slice());
         let kind = |prefix: &String| {
             let place = kinds.iter().position(|kind| kind.prefix == *prefix);
             place.ok_or_else(|| missing("ticket", prefix))

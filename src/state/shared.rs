@@ -38,7 +38,7 @@ pub struct AppState {
     pub port_protocol: PortProtocol,
     /// in the order of the settings; `[listen]` is the first
     pub(crate) listeners: Vec<Arc<ListenerRules>>,
-    pub gate: Option<Authenticator>,
+    pub authenticator: Option<Authenticator>,
     pub nodes: Arc<NodeFile>,
     pub pins: CertificatePins,
     /// for connections to other nodes
@@ -89,7 +89,7 @@ impl AppState {
         let listeners = ListenerRules::all(&config).map_err(&mut note).ok();
         let client_context = peer::client_context().map_err(|error| note(error.to_string())).ok();
         let (
-            Some(gate),
+            Some(authenticator),
             Some(api),
             Some(header_names),
             Some(common_headers),
@@ -108,7 +108,7 @@ impl AppState {
             api,
             port_protocol,
             listeners,
-            gate,
+            authenticator,
             nodes,
             client_context,
             header_names,
@@ -123,13 +123,13 @@ impl AppState {
 
     /// Reads key files and the list of nodes, so that the first request does not wait for a slow file system.
     pub fn preload(&self) {
-        self.gate.iter().for_each(Authenticator::preload);
+        self.authenticator.iter().for_each(Authenticator::preload);
         self.nodes.preload();
     }
 
     /// How the daemon's answer to a call shows that a login succeeded. `None` if the call is not a login.
     pub fn login_proof(&self, method: &Method, path: &ApiPath) -> Option<&LoginProof> {
-        self.gate.as_ref()?.login_proof(method, path)
+        self.authenticator.as_ref()?.login_proof(method, path)
     }
 
     /// The address of another node, and the certificate that it has to show.
@@ -148,7 +148,7 @@ fn build_authenticator(
     nodes: &Arc<NodeFile>,
     credentials: &Arc<CredentialMemory>,
 ) -> Result<Option<Authenticator>, String> {
-    let Some(rules) = config.product.gate.clone() else { return Ok(None) };
+    let Some(rules) = config.product.auth.clone() else { return Ok(None) };
     let authenticator = Authenticator::new(rules, &config.root, Arc::clone(nodes))?;
     Ok(Some(authenticator.shared_with(&config.settings.browser.origins).with_memory(credentials)))
 }
@@ -185,7 +185,7 @@ impl CommonHeaders {
             |text: &str| HeaderValue::try_from(text).map_err(|_| format!("'{text}' is not a header value"));
         let product = &config.product;
         let policy = product.page_policy.as_deref();
-        let csrf_header = product.gate.as_ref().map(|gate| gate.csrf.header.as_str());
+        let csrf_header = product.auth.as_ref().map(|auth| auth.csrf.header.as_str());
         let browser = BrowserHeaders::new(
             &config.settings.browser,
             policy,

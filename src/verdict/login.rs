@@ -29,20 +29,20 @@ impl LoginCalls {
     /// # Errors
     ///
     /// A call is no `METHOD PATTERN`, or a member has no name.
-    pub fn new(gate: &product::AuthRules) -> Result<Self, String> {
-        let separator = &gate.ticket_form.separator;
+    pub fn new(auth: &product::AuthRules) -> Result<Self, String> {
+        let separator = &auth.ticket_form.separator;
         let cookies: Vec<_> =
-            gate.ticket.iter().map(|kind| format!("{}={}{separator}", gate.cookie, kind.prefix)).collect();
+            auth.ticket.iter().map(|kind| format!("{}={}{separator}", auth.cookie, kind.prefix)).collect();
         let proof = |call: &str, shows: &[String]| {
             let members = ShownMembers::parse(shows)?;
             Ok((PathPattern::parse(call)?, LoginProof { members, cookies: cookies.clone() }))
         };
-        let named = gate.login.iter().map(|login| proof(&login.call, &login.shows));
+        let named = auth.login.iter().map(|login| proof(&login.call, &login.shows));
         // Only reading is harmless unless the profile says otherwise.
-        let open = gate.open.iter().filter(|call| !call.starts_with("GET ")).map(|call| proof(call, &[]));
+        let open = auth.open.iter().filter(|call| !call.starts_with("GET ")).map(|call| proof(call, &[]));
         let guesses = named.chain(open).collect::<Result<_, String>>();
-        let guesses = guesses.map_err(|what| format!("product.gate.login: {what}"))?;
-        let open = gate.open.iter().map(|call| PathPattern::parse(call)).collect::<Result<_, _>>()?;
+        let guesses = guesses.map_err(|what| format!("product.auth.login: {what}"))?;
+        let open = auth.open.iter().map(|call| PathPattern::parse(call)).collect::<Result<_, _>>()?;
         Ok(Self { guesses, open })
     }
 
@@ -192,14 +192,14 @@ mod tests {
     fn a_call_is_open_as_it_is_sent() {
         for profile in ["pve", "pmg"] {
             let config = Config::load(profile, &ConfigSources::default()).unwrap();
-            let gate = config.product.gate.unwrap();
-            let calls = LoginCalls::new(&gate).unwrap();
+            let auth = config.product.auth.unwrap();
+            let calls = LoginCalls::new(&auth).unwrap();
             let is_open =
                 |method: &Method, path: &str| match RequestTarget::parse(path, &named_formats()).unwrap() {
                     RequestTarget::Api(path) => calls.is_open(method, &path),
                     RequestTarget::NoSuchUri | RequestTarget::Path(_) => false,
                 };
-            for (method, path) in gate.open.iter().map(|call| call.split_once(' ').unwrap()) {
+            for (method, path) in auth.open.iter().map(|call| call.split_once(' ').unwrap()) {
                 let (verb, inner) = (method.parse().unwrap(), path.trim_start_matches('/'));
                 for sent in [
                     path.to_owned(),
@@ -232,9 +232,9 @@ mod tests {
     fn built_in_profiles_list_each_open_call() {
         for profile in ["pve", "pmg"] {
             let config = Config::load(profile, &ConfigSources::default()).unwrap();
-            let gate = config.product.gate.unwrap();
-            for call in gate.open.iter().filter(|call| !call.starts_with("GET ")) {
-                assert!(gate.login.iter().any(|login| login.call == *call), "{profile}: {call}");
+            let auth = config.product.auth.unwrap();
+            for call in auth.open.iter().filter(|call| !call.starts_with("GET ")) {
+                assert!(auth.login.iter().any(|login| login.call == *call), "{profile}: {call}");
             }
         }
     }

@@ -24,14 +24,14 @@ loop_header = "X-Acme-Local"
 prefix = "/api2"
 formats = { json = "json" }
 
-[product.gate]
+[product.auth]
 cookie = "AcmeSession"
 invalid = "acme does not know you"
 schemes = ["pkcs1-sha1"]
 user_length = 64
 open = ["POST /login"]
 
-[[product.gate.ticket]]
+[[product.auth.ticket]]
 prefix = "ACME"
 key = "/srv/acme/ticket.pub"
 min_age = -300

@@ -41,7 +41,7 @@ ports = "PORT-PORT"
 parameter = "pass"
 calls = ["GET /boxes/{box}/screen"]
 
-[product.gate]
+[product.auth]
 cookie = "VaultSession"
 api_token = "VaultToken"
 invalid = "this ticket is not valid"
@@ -49,7 +49,7 @@ schemes = ["ed25519"]
 user_length = 64
 open = ["POST /sessions"]
 
-[product.gate.ticket_form]
+[product.auth.ticket_form]
 fields = ["prefix", "time", "user"]
 separator = "."
 time = "decimal"
@@ -57,7 +57,7 @@ signature_separator = "~"
 signature = "base64url"
 half_logins = [{ prefix = "pending-" }]
 
-[product.gate.csrf]
+[product.auth.csrf]
 header = "X-Vault-Proof"
 secret = "/srv/vault/proof.key"
 key = "file"
@@ -68,11 +68,11 @@ time = "decimal"
 min_age = -60
 max_age = 900
 
-[[product.gate.login]]
+[[product.auth.login]]
 call = "POST /sessions"
 shows = ["data.ticket"]
 
-[[product.gate.ticket]]
+[[product.auth.ticket]]
 prefix = "V1"
 key = "/srv/vault/ticket.pub"
 min_age = -60
@@ -244,11 +244,11 @@ fn a_console_opens_and_its_secrets_are_masked() {
 fn a_grammar_that_weakens_checks_does_not_load() {
     let vault = Vault::new();
     for (old, new, complaint) in [
-        ("schemes = [\"ed25519\"]", "schemes = []", "product.gate.schemes"),
+        ("schemes = [\"ed25519\"]", "schemes = []", "product.auth.schemes"),
         ("half_logins = [{ prefix = \"pending-\" }]\n", "", "half_logins"),
         ("max_age = 3600", "max_age = 999999999", "max_age"),
-        ("X-Vault-Proof", "Cookie", "product.gate.csrf.header"),
-        ("separator = \".\"\ntime", "separator = \"a\"\ntime", "product.gate.ticket_form.separator"),
+        ("X-Vault-Proof", "Cookie", "product.auth.csrf.header"),
+        ("separator = \".\"\ntime", "separator = \"a\"\ntime", "product.auth.ticket_form.separator"),
         ("mac = \"hmac-sha512\"", "mac = \"md5\"", "md5"),
         ("\"ed25519\"", "\"none\"", "none"),
         ("prefix = \"/rest/v1\"", "prefix = \"/\"", "product.api.prefix"),
@@ -265,5 +265,5 @@ fn a_grammar_that_weakens_checks_does_not_load() {
     let outcome = vault.check_with("port = 0", "port = 0");
     let text = format!("{}{}", outcome.stdout, outcome.stderr);
     assert!(text.contains("is shorter than 32 bytes"), "{text}");
-    assert!(text.contains("no scheme in product.gate.schemes"), "{text}");
+    assert!(text.contains("no scheme in product.auth.schemes"), "{text}");
 }

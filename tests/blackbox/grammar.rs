@@ -25,22 +25,22 @@ const VALUES: &[&str] = &[
     "upload.spool_field",
     "upload.privilege",
     "upload.formats.*",
-    "gate.cookie",
-    "gate.api_token",
-    "gate.login_page",
-    "gate.csrf.header",
-    "gate.ticket_form.half_logins.*.prefix",
-    "gate.ticket_form.half_logins.*.complete",
-    "gate.ticket.*.prefix",
-    "gate.ticket.*.realm",
-    "gate.ticket.*.link",
-    "gate.ticket.*.lifetime.section",
-    "class.*.login.realm",
-    "class.*.tickets.*",
+    "auth.cookie",
+    "auth.api_token",
+    "auth.login_page",
+    "auth.csrf.header",
+    "auth.ticket_form.half_logins.*.prefix",
+    "auth.ticket_form.half_logins.*.complete",
+    "auth.ticket.*.prefix",
+    "auth.ticket.*.realm",
+    "auth.ticket.*.link",
+    "auth.ticket.*.lifetime.section",
+    "route_scope.*.login.realm",
+    "route_scope.*.tickets.*",
     "variable.*.from.*.cookie",
 ];
 /// Keys of `[product]` below which the names of the keys are grammar.
-const NAMES: &[&str] = &["api.formats", "class", "variable"];
+const NAMES: &[&str] = &["api.formats", "route_scope", "variable"];
 /// Words that mean the same to every product, or to an RFC.
 const GENERIC: &[&str] = &[
     "access", "arch", "cluster", "console", "debug", "filename", "html", "json", "lang", "mobile",

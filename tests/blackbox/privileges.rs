@@ -34,14 +34,14 @@ fn profile(site: &Site) -> String {
         [product.api]
         prefix = "/api2"
         formats = {{ json = "json" }}
-        [product.gate]
+        [product.auth]
         cookie = "PVEAuthCookie"
         invalid = "no"
         schemes = ["pkcs1-sha1"]
         user_length = 64
         open = []
         {grammar}
-        [[product.gate.ticket]]
+        [[product.auth.ticket]]
         prefix = "PVE"
         key = "{root}/etc/pve/authkey.pub"
         min_age = -300
@@ -220,7 +220,7 @@ fn check_names_product_files_the_user_cannot_read() {
     let text = std::fs::read_to_string(&profile).unwrap();
     let more = format!(
         r#"
-        [[product.gate.ticket]]
+        [[product.auth.ticket]]
         prefix = "QUAR"
         key = "{root}/etc/pve/authkey.pub"
         min_age = -20
@@ -229,7 +229,7 @@ fn check_names_product_files_the_user_cannot_read() {
         file = "{root}/etc/members"
         format = "members"
         certificates = ["{root}/etc/{{node}}/custom.pem", "{root}/etc/{{node}}/ssl.pem"]
-        [product.class.quarantine]
+        [product.route_scope.quarantine]
         calls = ["POST /access/ticket"]
         login = {{ call = "POST /access/ticket", realm = "quarantine", realm_file = "{root}/realms.conf" }}
         [product.variable.consent]

@@ -454,7 +454,7 @@ fn with_rules(site: &Site, rules: &str) -> Nodegate {
 #[test]
 fn a_stalled_client_gets_an_error() {
     let site = Site::pve();
-    let gate = with_rules(&site, "patience = 1");
+    let gate = with_rules(&site, "idle_timeout = 1");
     let mut session = begun(&site, &gate);
     // A pause that is short enough does no harm.
     for _ in 0..3 {

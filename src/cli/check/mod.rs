@@ -114,7 +114,7 @@ fn build(config: Config) -> CheckedApp {
 fn missing_files(app: &App) -> Vec<Diagnostic> {
     let state = &app.state;
     let product = &state.config.product;
-    let keys = state.gate.iter().flat_map(Authenticator::file_errors);
+    let keys = state.authenticator.iter().flat_map(Authenticator::file_errors);
     let secret = app.handlers.tunnels.iter().filter_map(TunnelRules::file_error);
     let mut problems: Vec<_> = keys
         .chain(secret)

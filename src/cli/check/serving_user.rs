@@ -111,21 +111,21 @@ fn files(config: &Config, served: &[PathBuf]) -> Vec<(PathBuf, FileUse)> {
 
 /// Keys and secrets that verify credentials, and the file with the lifetime of tickets.
 fn gate_files(product: &Product) -> Vec<&PathBuf> {
-    let of_gate = product.gate.iter().flat_map(|gate| {
-        let tickets = gate.ticket.iter().flat_map(|kind| {
+    let of_auth = product.auth.iter().flat_map(|auth| {
+        let tickets = auth.ticket.iter().flat_map(|kind| {
             let lifetime = kind.lifetime.as_ref().map(|lifetime| &lifetime.file);
             [Some(&kind.key), kind.old_key.as_ref(), lifetime]
         });
-        tickets.flatten().chain([&gate.csrf.secret])
+        tickets.flatten().chain([&auth.csrf.secret])
     });
-    of_gate.collect()
+    of_auth.collect()
 }
 
 /// Only of route scopes that a listener serves: the files of other scopes are never read.
 fn realm_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
     let is_served =
         |name: &str| config.settings.listeners.iter().any(|it| it.route_scope.as_deref() == Some(name));
-    let served = config.product.class.iter().filter(move |(name, _)| is_served(name));
+    let served = config.product.route_scope.iter().filter(move |(name, _)| is_served(name));
     served.filter_map(|(_, class)| class.login.as_ref()?.realm_file.as_ref())
 }
 

@@ -104,7 +104,7 @@ fn pair(config: &Config, comparison: &ComparisonOptions, rules: RepeatRules) -> 
             comparison.credential_variable.as_deref(),
         )?,
         login: product.compare.login.clone(),
-        login_page: product.gate.as_ref().and_then(|gate| gate.login_page.clone()),
+        login_page: product.auth.as_ref().and_then(|auth| auth.login_page.clone()),
         rate: RequestRate::new(comparison.rate),
         rules,
         secrets: SecretMask::new()?,

@@ -89,7 +89,7 @@ impl ApiCall<'_> {
         if let Some(client) = &self.identity.client {
             request.header(&client.header.name, &client.header.value);
         }
-        if let (Some(token), Some(authenticator)) = (&self.identity.csrf_token, &state.gate) {
+        if let (Some(token), Some(authenticator)) = (&self.identity.csrf_token, &state.authenticator) {
             request.header(authenticator.csrf_header(), token);
         }
         if let Some(coding) = coding {

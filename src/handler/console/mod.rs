@@ -124,7 +124,10 @@ fn check_origin(
         Vec::new()
     };
     let query = call.head.uri.query().unwrap_or_default();
-    let by_cookie = state.gate.as_ref().is_some_and(|gate| gate.is_by_cookie(call.identity, headers));
+    let by_cookie = state
+        .authenticator
+        .as_ref()
+        .is_some_and(|authenticator| authenticator.is_by_cookie(call.identity, headers));
     let has_own_ticket = rules.has_own_ticket(call.source.path, query);
     let call = ConsoleCall { headers, by_cookie, has_own_ticket, forwarded };
     origin::check_origin(&settings.console_origins, &call).map_err(|foreign| {

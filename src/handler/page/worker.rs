@@ -117,7 +117,7 @@ impl PageWorker {
             .collect();
         cookies.sort();
         cookies.dedup();
-        let tickets = product.gate.iter().flat_map(|gate| &gate.ticket);
+        let tickets = product.auth.iter().flat_map(|auth| &auth.ticket);
         Self {
             address: config.settings.unprivileged.as_ref().map(ToString::to_string),
             remedy: match &product.worker_package {
@@ -132,7 +132,7 @@ impl PageWorker {
                 }
             },
             cookies,
-            ticket_cookie: product.gate.as_ref().map(|gate| gate.cookie.clone()),
+            ticket_cookie: product.auth.as_ref().map(|auth| auth.cookie.clone()),
             link_parameters: tickets.filter_map(|kind| kind.link.clone()).collect(),
         }
     }

@@ -187,7 +187,7 @@ async fn open_reader<'r>(
         file_part: &rules.file,
         fields,
         limit: rules.limit,
-        min_rate: MinRate { grace: Duration::from_secs(rules.patience), rate },
+        min_rate: MinRate { grace: Duration::from_secs(rules.idle_timeout), rate },
     })
 }
 

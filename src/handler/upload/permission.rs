@@ -35,9 +35,9 @@ pub(super) async fn check_permission(
     }
     let answer = AnswerView { status: head.status, headers: &head.headers, body: Some(&body) };
     if is_granted(&answer, &object, &rules.privilege) {
-        if let (Some(gate), Some(known)) = (&state.gate, &upload.identity.client) {
+        if let (Some(authenticator), Some(known)) = (&state.authenticator, &upload.identity.client) {
             // This answer verifies an API token. The file may take long, so the result is stored now.
-            gate.set_verified(known, true);
+            authenticator.set_verified(known, true);
         }
         return Ok(());
     }

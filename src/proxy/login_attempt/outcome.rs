@@ -114,7 +114,11 @@ pub(super) async fn watch_credential<T>(
 
 /// How the answer to a call is read for its API token.
 pub(super) fn token_check(state: &AppState, method: &Method, path: &ApiPath, route: &Route) -> TokenCheck {
-    if state.gate.as_ref().is_some_and(|gate| gate.is_unverified_by_daemon(method, path)) {
+    if state
+        .authenticator
+        .as_ref()
+        .is_some_and(|authenticator| authenticator.is_unverified_by_daemon(method, path))
+    {
         TokenCheck::Skipped
     } else if matches!(route, Route::Node(_) | Route::Master(_)) {
         TokenCheck::Peer

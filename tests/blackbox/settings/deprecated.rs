@@ -66,6 +66,48 @@ fn deprecated_keys_of_a_profile_are_warnings() {
     ));
 }
 
+/// A custom profile has deprecated keys in `[product]` too. One of them beside its new name is an error.
+#[test]
+fn deprecated_product_keys_are_read_with_warnings() {
+    for (site, new, old, [old_key, new_key]) in [
+        (Site::pve(), "[product.auth", "[product.gate", ["product.gate", "product.auth"]),
+        (Site::pmg(), "[product.route_scope", "[product.class", ["product.class", "product.route_scope"]),
+        (
+            Site::pve(),
+            "spool_field = ",
+            "patience = 5
+spool_field = ",
+            ["product.upload.patience", "product.upload.idle_timeout"],
+        ),
+    ] {
+        let profile = site.profile();
+        let text = nodegate::testing::config::built_in_profile(profile).unwrap().replace(new, old);
+        let table = format!("{profile}.routes");
+        site.write(&format!("/{table}"), nodegate::testing::config::built_in_file(&table).unwrap());
+        site.write("/own.toml", &text);
+        let path = site.path("/own.toml").display().to_string();
+        let outcome = Outcome::ask(&site, &["check", &path]);
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        let written = old.lines().next().unwrap();
+        let line = 1 + text.lines().position(|line| line.contains(written)).unwrap();
+        outcome.complains(&format!(
+            "{path}:{line}: {old_key}: warning: deprecated; write {new_key}: the next release rejects this key"
+        ));
+        site.write(
+            "/own.toml",
+            text.replace(
+                "patience = 5",
+                "patience = 5
+idle_timeout = 5",
+            ),
+        );
+        let outcome = Outcome::ask(&site, &["check", &path]);
+        let has_both = new_key.ends_with("idle_timeout");
+        assert_eq!(outcome.code, i32::from(has_both), "{outcome:?}");
+        assert_eq!(outcome.stderr.contains("remove product.upload.patience"), has_both, "{outcome:?}");
+    }
+}
+
 /// A listener table takes `routes` for `route_scope`, and rejects both together.
 #[test]
 fn the_deprecated_listener_key_works() {

@@ -33,7 +33,7 @@ key = "/srv/NAME/tls.key"
 pub fn usual_grammar(header: &str, secret: &str) -> String {
     format!(
         r#"
-[product.gate.ticket_form]
+[product.auth.ticket_form]
 fields = ["prefix", "user", "time"]
 separator = ":"
 time = "hex8"
@@ -41,7 +41,7 @@ signature_separator = "::"
 signature = "base64"
 half_logins = []
 
-[product.gate.csrf]
+[product.auth.csrf]
 header = "{header}"
 secret = "{secret}"
 key = "hmac-of-file"

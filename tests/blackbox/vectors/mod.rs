@@ -8,8 +8,8 @@ use nodegate::testing::config::AuthRules;
 use nodegate::testing::config::RootDirectory;
 use nodegate::testing::config::{Config, ConfigSources};
 
-/// `[product.gate]` of a built-in profile.
+/// `[product.auth]` of a built-in profile.
 fn gate_rules(profile: &str) -> AuthRules {
     let options = ConfigSources { root: RootDirectory::new("/".into()), sets: Vec::new() };
-    Config::load(profile, &options).unwrap().product.gate.unwrap()
+    Config::load(profile, &options).unwrap().product.auth.unwrap()
 }

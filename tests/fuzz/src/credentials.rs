@@ -27,7 +27,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     let options = ConfigSources { root: RootDirectory::new("/".into()), sets: Vec::new() };
     Config::load("pve", &options).unwrap_or_else(|_| panic!("the profile"))
 });
-static RULES: LazyLock<AuthRules> = LazyLock::new(|| CONFIG.product.gate.clone().unwrap());
+static RULES: LazyLock<AuthRules> = LazyLock::new(|| CONFIG.product.auth.clone().unwrap());
 
 /// A gate with the keys of the vectors, and the directory they lie in.
 static GATE: LazyLock<(Authenticator, TempDir)> = LazyLock::new(|| {

@@ -27,7 +27,7 @@ static PROFILE: LazyLock<Config> = LazyLock::new(|| {
     Config::load("pve", &options).unwrap_or_else(|_| panic!("the profile"))
 });
 static LOGINS: LazyLock<LoginCalls> =
-    LazyLock::new(|| LoginCalls::new(PROFILE.product.gate.as_ref().unwrap()).unwrap());
+    LazyLock::new(|| LoginCalls::new(PROFILE.product.auth.as_ref().unwrap()).unwrap());
 static CONSOLES: LazyLock<ConsoleRules> = LazyLock::new(|| ConsoleRules::new(&PROFILE).unwrap().unwrap());
 static TICKET: LazyLock<ApiPath> = LazyLock::new(|| {
     match RequestTarget::parse("/api2/json/access/ticket", &ApiGrammar::new(&PROFILE.product).unwrap())
