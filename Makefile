@@ -1,23 +1,23 @@
-# Each target installs what it needs first, as root, or lists it.
+# Each target first installs the packages that it needs. Without root it lists them.
 
 .PHONY: help setup build train deb demo test fuzz soak deny bench bench-quick
 
-# Builds for use are guided by a profile of nodegate under load (tests/bench/profile/README.md).
+# Builds for production are guided by a profile of nodegate under load (tests/bench/profile/README.md).
 GUIDED = RUSTFLAGS="$$RUSTFLAGS $$(tests/bench/profile/flags)"
 
 # Where `make deb` writes the packages. If PACK_BINARY is set, it packs that program and compiles nothing.
 DEB ?= target/deb
 
 help:
-	@echo "make setup   installs what the tests need; without root, lists it"
-	@echo "make build   nodegate for use: target/release/nodegate"
-	@echo "make train   records what nodegate does under load; make build and make deb optimise for it"
+	@echo "make setup   installs the packages that the tests need; without root it lists them"
+	@echo "make build   nodegate for production: target/release/nodegate"
+	@echo "make train   records a profile of nodegate under load, which guides make build and make deb"
 	@echo "make deb     Debian packages in target/deb: nodegate, and one for each product"
-	@echo "make demo    the three profiles on loopback, with throw-away keys, and commands to try"
-	@echo "make test    formatting, lints, and every test, those with real clients included"
+	@echo "make demo    the three profiles on loopback, with temporary keys, and commands to try"
+	@echo "make test    formatting, lints and all tests, also those with real clients"
 	@echo "make fuzz    fuzzing: each target of tests/fuzz for SECONDS=30"
 	@echo "make soak    mixed load for half an hour, every answer verified: SECONDS=1800"
-	@echo "make deny    licences, sources and versions of what is built in, by cargo-deny"
+	@echo "make deny    licences, sources and versions of the crates, by cargo-deny"
 	@echo "make bench   beside nginx and HAProxy: the tables of docs/performance.md (half an hour, a quiet machine)"
 	@echo "make bench-quick   the same in two minutes, printed only; ROWS='tunnel start' picks rows"
 
@@ -33,7 +33,7 @@ train:
 	tests/setup.sh train
 	tests/bench/profile/train
 
-# From a copy: dpkg-buildpackage leaves its files beside the source and within it.
+# Builds a copy, because dpkg-buildpackage leaves files in the source and beside it.
 deb:
 	tests/setup.sh deb
 	rm -rf $(DEB)

@@ -1,6 +1,6 @@
 #!/bin/bash
-# The three profiles on loopback, in front of stand-in daemons, on a root to throw away: `make demo`.
-# With DEMO_ONCE=1 it tries its own commands, checks what they say, and ends.
+# `make demo`: the three profiles on loopback, in front of stand-in daemons, with a temporary root directory.
+# With DEMO_ONCE=1 it runs its own commands, checks their output, and ends.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -39,7 +39,7 @@ refuse_taken_ports() {
     done
 }
 
-# start NAME COMMAND…: in the background, its output in a file of its own.
+# start NAME COMMAND…: starts a child in the background and writes its output to a file.
 start() {
     local name=$1
     shift
@@ -47,7 +47,7 @@ start() {
     children+=("$!")
 }
 
-# wait_for NAME TEXT: until that child has said so.
+# wait_for NAME TEXT: waits until the last child has written TEXT.
 wait_for() {
     local child=${children[-1]}
     for _ in $(seq 600); do
@@ -80,7 +80,7 @@ start_all() {
     serve spice "$spice_port"
 }
 
-# A title, a command to paste (they share one shell), and what its output has to match.
+# A title, a command to paste (they share one shell), and a pattern that its output has to match.
 titles=() commands=() expectations=()
 try() {
     titles+=("$1") commands+=("$2") expectations+=("$3")
@@ -106,13 +106,13 @@ $curl -i -b \"PVEAuthCookie=\$ticket\" -H \"CSRFPreventionToken: \$token\" -X PU
         'HTTP/1.1 200 OK'
     try "A file of the GUI, compressed on the way" \
         "$curl --compressed -D - -o $root/script.js $pve/pve2/js/pvemanagerlib.js" '[Cc]ontent-[Ee]ncoding: '
-    try "An address on the deny list (DENY_FROM in $root/etc/default/pveproxy) is turned away" \
+    try "An address on the deny list (DENY_FROM in $root/etc/default/pveproxy) is rejected" \
         "$curl --interface 127.0.0.9 $pve/ || { sleep 0.1; tail -n 1 $root/var/log/pveproxy/access.log; }" '127.0.0.9 - - .* 403 '
     try "Why that is so" "$call acl pve 127.0.0.1 127.0.0.9" '127.0.0.9 deny '
     try "The Mail Gateway, by the same engine" \
         "ticket=\$($curl $login $pmg/api2/json/access/ticket | sed 's/.*\"ticket\":\"\\([^\"]*\\)\".*/\\1/')
 $curl -b \"PMGAuthCookie=\$ticket\" $pmg/api2/json/version" '"version":"9'
-    try "A SPICE tunnel, as a viewer opens it, to a machine that says everything back" \
+    try "A SPICE tunnel, as a viewer opens it, to a machine that echoes each byte" \
         "target=\$($bin/standin spice $root \"\$(hostname -s)\" 100 $machine_port)
 exec 3<>/dev/tcp/127.0.0.1/$spice_port
 printf 'CONNECT %s HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\nhello, machine\\n' \"\$target\" \"\$target\" >&3
@@ -124,7 +124,7 @@ printf 'CONNECT %s HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\n' \"\$target\" \"\$target\"
 cat <&3; echo; exec 3>&-" '401 invalid ticket'
     try "Where a request would go, and whether it needs a login" \
         "$call route pve GET /api2/json/version" 'daemon login '
-    try "Every setting in force, and who gave it" "$call check pve" "DENY_FROM\|acl.deny_from = .*pveproxy:2"
+    try "Every setting in effect, and its origin" "$call check pve" "DENY_FROM\|acl.deny_from = .*pveproxy:2"
 }
 
 print_commands() {
@@ -141,11 +141,11 @@ print_commands() {
     echo
 }
 
-# Whether each command says what it should.
+# Runs each command and checks its output.
 try_commands() {
     local index output failed=0
     for index in "${!titles[@]}"; do
-        # In this shell, as the commands share variables.
+        # In this shell, because the commands share variables.
         eval "${commands[index]}" >"$root/tried" 2>&1 </dev/null || true
         output=$(tr '\r\n' '  ' <"$root/tried")
         if grep -q -- "${expectations[index]}" <<<"$output"; then

@@ -1,10 +1,10 @@
 #!/bin/bash
 # Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh deb|demo|test|fuzz|deny|bench|train
-# As root it installs them; anybody else is told which they are.
+# As root it installs them. Without root it lists them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Names with a command behind `=` are there when the command is, whoever installed it.
+# A package with a command behind `=` counts as installed if the command exists.
 building=(ca-certificates gcc=cc libc6-dev libssl-dev pkg-config=pkg-config)
 packing=(dpkg-dev=dpkg-buildpackage debhelper=dh)
 trying=(curl=curl)
@@ -23,14 +23,14 @@ testing=(
     python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
     lintian=lintian debootstrap=debootstrap systemd-container=systemd-nspawn acl=setfacl
 )
-# Programs that bring a service along.
+# Programs whose packages start a service.
 serving=(nginx=nginx haproxy=haproxy caddy=caddy apache2=apache2 fail2ban=fail2ban-regex)
 peers=(nginx=nginx haproxy=haproxy wrk=wrk iproute2=ip)
 training=(wrk=wrk nghttp2-client=h2load iproute2=ip)
-# proxmoxer as PyPI has it, beside Debian's; a scanner; a library for HTTP/2 that shares nothing with nodegate's.
+# proxmoxer of PyPI beside Debian's, a scanner, and an HTTP/2 library that shares no code with nodegate's.
 pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0 sslyze==6.3.1 h2==4.3.0)
 venv=target/clients
-# Client libraries, what browsers are served, and what drives Chromium.
+# Client libraries, the scripts that browsers load, and the library that controls Chromium.
 npm=(
     proxmox-api@1.1.1 @corsinvest/cv4pve-api-javascript@9.2.0
     @novnc/novnc@1.7.0 @xterm/xterm@6.0.0 playwright-core@1.65.1
@@ -52,7 +52,7 @@ apt_install() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null
 }
 
-# A qemu-utils from elsewhere that is newer than the release's own stands in the way: apt would rather remove it.
+# If another source has installed a newer qemu-utils than the release's, apt would remove it. So downgrade it.
 install_qemu() {
     apt_install --no-remove qemu-system-x86 && return
     local version
@@ -86,7 +86,7 @@ require_rust() {
     done
 }
 
-# What reads the counts belongs to the compiler's version of LLVM: rustup's llvm-tools, or Debian's.
+# The tool that reads the counts has to match the compiler's version of LLVM: rustup's llvm-tools, or Debian's.
 profdata() {
     local llvm
     llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
@@ -112,7 +112,7 @@ prepare_modules() {
     echo "${npm[*]}" >"$stamp"
 }
 
-# Only the programs are wanted: a service that came with them is turned off, one that was there before is left alone.
+# The tests need only the programs. A service that a new package started is turned off; an older one stays as it is.
 install_without_services() {
     local entry came=()
     for entry in "${serving[@]}"; do

@@ -1,5 +1,5 @@
 // node pages.mjs ORIGIN: opens pages in Debian's Chromium. Stdin is a JSON array of { path, cookies, phone }; stdout one of
-// what their scripts saw: `Page`, the title, and whatever went wrong or was injected.
+// what their scripts saw: `Page`, the title, and each error or injected text.
 import { createRequire } from 'node:module';
 
 const { chromium } = createRequire(new URL('../../target/browser/', import.meta.url))('playwright-core');

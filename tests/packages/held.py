@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""held.py connection|tunnel COMMAND…: something is opened through nodegate and used, the command runs, and it is used
-again: a TLS connection to port 8006, or a viewer's tunnel through port 3128."""
+"""held.py connection|tunnel COMMAND…: opens a TLS connection to port 8006, or a viewer's tunnel through port 3128, uses it,
+runs the command, and uses it again."""
 import base64
 import hashlib
 import hmac

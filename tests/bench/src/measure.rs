@@ -14,7 +14,7 @@ pub(crate) enum Better {
     Lower,
 }
 
-/// One who is measured, and how.
+/// A candidate and its measurement.
 pub(crate) struct Contender<'a> {
     pub name: &'static str,
     pub run: Box<dyn FnMut() -> Result<Sample> + 'a>,

@@ -158,7 +158,7 @@ fn goals(rows: &[Value]) -> String {
     table
 }
 
-/// A table for each row: who, and every figure.
+/// A table for each row: the candidates, and every figure.
 fn figures(rows: &[Value]) -> String {
     let mut tables = String::new();
     for row in rows {

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """A stand-in for pveproxy, pmgproxy, spiceproxy and pvedaemon, which are not to be had here: the verbs, the pid file, the
-user and the port of the one it is called as. It says its name to whoever asks."""
+user and the port of the one it is called as. It answers each request with its name."""
 import os
 import pwd
 import signal

@@ -1,4 +1,4 @@
-//! Consoles: a ticket for one, and the port to connect to for who brings it back.
+//! Consoles: a ticket for one, and the port for a client that returns the ticket.
 
 use serde_json::{Value, json};
 

@@ -19,7 +19,7 @@ use crate::load::stall::{self, Stalled};
 use crate::measure::{Sample, Series};
 use crate::proxy::{self, Job, Proxy, Upstream};
 
-/// Until those who stall have taken all they will.
+/// Until the stalled clients have taken all that they take.
 const SETTLED: Duration = Duration::from_secs(3);
 const WEBSOCKET: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                          Sec-WebSocket-Protocol: binary\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -91,7 +91,7 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
 fn others(proxy: &Proxy, asked: &str, seconds: f64) -> Result<Sample> {
     let pause = Duration::from_millis(2);
     let seen = latency::sample(proxy.address, asked, 4, pause, Duration::from_secs_f64(seconds))?;
-    ensure!(seen.requests > 0, "nobody was answered");
+    ensure!(seen.requests > 0, "no request was answered");
     Ok(Sample::from([
         ("p50", seen.p50),
         ("p99", seen.p99),

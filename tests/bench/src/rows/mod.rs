@@ -1,4 +1,4 @@
-//! The rows of the goal table: who is measured, at what, and what is to be reached.
+//! The rows of the goal table: candidates, measurements and goals.
 
 pub(crate) mod abuse;
 pub(crate) mod api;

@@ -1,5 +1,5 @@
 package PVE::SafeSyslog;
-# A stand-in: who opened the log.
+# A stand-in that records the opener of the log.
 use strict;
 use warnings;
 

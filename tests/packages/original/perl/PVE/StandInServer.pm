@@ -1,6 +1,6 @@
 package PVE::StandInServer;
 # A stand-in for the products' HTTP server: it takes what that one takes, accepts as that one does, and speaks as that one
-# does. Pages are served without a login, by the function that it was given for each; all else says who answers.
+# does. It serves pages without a login, by the function for each. Every other answer names the server.
 use strict;
 use warnings;
 
