@@ -269,7 +269,7 @@ fn pages_with_tests_keep_them() {
     }
 }
 
-/// The words in back quotes that look like a test: `gate::login::a_name`, or a name of five words or more.
+/// The words in back quotes that look like a test: `auth::login::a_name`, or a name of five words or more.
 fn quoted_tests(page: &str) -> Vec<&str> {
     let words = page.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
     let words = words.filter(|word| {
