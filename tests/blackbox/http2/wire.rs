@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
@@ -60,14 +61,11 @@ impl Wire {
     }
 
     fn silent_to(address: SocketAddr) -> Self {
-        let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
-        builder.set_verify(SslVerifyMode::NONE);
-        builder.set_alpn_protos(b"\x02h2").unwrap();
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
-        let stream = builder.build().connect("localhost", stream).unwrap();
+        let stream = connector().connect("localhost", stream).unwrap();
         assert_eq!(stream.ssl().selected_alpn_protocol(), Some(&b"h2"[..]));
         Self { stream, buffer: Vec::new() }
     }
@@ -129,6 +127,17 @@ impl Wire {
         }
         code
     }
+}
+
+/// Made once: reading the system's certificates takes longer than a handshake.
+fn connector() -> &'static SslConnector {
+    static CONNECTOR: OnceLock<SslConnector> = OnceLock::new();
+    CONNECTOR.get_or_init(|| {
+        let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        builder.set_verify(SslVerifyMode::NONE);
+        builder.set_alpn_protos(b"\x02h2").unwrap();
+        builder.build()
+    })
 }
 
 fn length(buffer: &[u8]) -> usize {

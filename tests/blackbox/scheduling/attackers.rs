@@ -171,7 +171,7 @@ fn tickets_of_one_user_share_turns() {
 /// Each of them is a client: a window waits for one call of each at most.
 #[test]
 fn many_networks_delay_a_window_one_round() {
-    const NETWORKS: usize = 300;
+    const NETWORKS: usize = 200;
     let (site, queues) = (site(WORKERS), Queues::new());
     let gate = start(&site, &queues, &BEHIND_A_PROXY);
     let mut window = gate.connect();

@@ -76,6 +76,7 @@ impl DeadStorages {
     }
 
     fn all_succeed(mut self) {
+        assert!(self.site.daemon.most_at_once() <= WORKERS, "{}", self.site.daemon.most_at_once());
         for number in 0..STORAGES * CALLS {
             self.site.daemon.release(&format!("h{number}"));
         }
@@ -83,7 +84,6 @@ impl DeadStorages {
             assert_eq!(session.reply(false).status, 200);
         }
         assert_eq!(self.started().len(), STORAGES * CALLS);
-        assert!(self.site.daemon.most_at_once() <= WORKERS, "{}", self.site.daemon.most_at_once());
         self.queues.wait_until_idle();
     }
 

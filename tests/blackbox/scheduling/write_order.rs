@@ -75,7 +75,7 @@ fn learn_slow_storage(site: &Site, gate: &Nodegate, user: &str) {
     assert_eq!(gate.get(&path, &site.cookie(user)).status, 200);
 }
 
-/// One worker: each call that the daemon gets was chosen alone.
+/// One worker, and reads between the writes, one of which is slow.
 #[test]
 fn writes_keep_their_order_while_all_wait() {
     let (site, queues) = (site(0), Queues::new());
@@ -99,7 +99,6 @@ fn writes_keep_their_order_while_all_wait() {
     assert!(place(&order, 1) < place(&order, 5), "a read went before a write that came earlier");
     assert!(place(&order, 5) < place(&order, 6), "a write went before a read that came earlier");
     assert_eq!(busy.remove(0).reply(false).status, 200);
-    assert_eq!(site.daemon.most_at_once(), 1);
 }
 
 /// As long as nothing on the connection changes anything.
@@ -149,5 +148,4 @@ fn nghttp_sees_its_writes_in_order() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(writes(&site), (0..STREAMS).collect::<Vec<_>>());
     assert!(site.daemon.requests().iter().all(|request| !is_write(request) || request.text() == "x=1"));
-    assert_eq!(site.daemon.most_at_once(), 1);
 }
