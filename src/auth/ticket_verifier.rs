@@ -129,11 +129,8 @@ impl TicketFiles {
             Err(error) if error.is_missing() => return Ok(at.default * DAY),
             Err(error) => return Err(error),
         };
-        let days = section_file::parse(&text)
-            .iter()
-            .find(|section| section.kind == "section" && section.id == at.section)
-            .and_then(|section| section.value(&at.key)?.parse::<i64>().ok())
-            .unwrap_or(at.default);
+        let found = section_file::find_value(&text, &at.section, &at.key);
+        let days: i64 = found.and_then(|days| days.parse().ok()).unwrap_or(at.default);
         Ok(days.saturating_mul(DAY))
     }
 }

@@ -14,6 +14,13 @@ impl Section {
     }
 }
 
+/// The value of a key in the first section `section: id`.
+pub fn find_value(text: &str, id: &str, key: &str) -> Option<String> {
+    let sections = parse(text);
+    let section = sections.iter().find(|section| section.kind == "section" && section.id == id)?;
+    section.value(key).map(str::to_owned)
+}
+
 /// Reads every section. Comments (`#`) and blank lines are skipped, and so are lines that are not understood,
 /// since newer products add lines that older readers do not know.
 pub fn parse(text: &str) -> Vec<Section> {

@@ -138,6 +138,13 @@ pub struct ValueText<'a> {
 }
 
 impl ValueText<'_> {
+    fn bounds(&self) -> (u64, u64) {
+        match self.kind {
+            ValueKind::Number(least, most) | ValueKind::Milliseconds(least, most) => (least, most),
+            ValueKind::Text | ValueKind::List | ValueKind::Bool => (0, u64::MAX),
+        }
+    }
+
     pub(super) fn parsed<V>(
         &self,
         field: &mut V,
@@ -165,12 +172,7 @@ impl ValueText<'_> {
     }
 
     pub(super) fn number<V: TryFrom<u64>>(&self, field: &mut V) -> ReadResult {
-        let (least, most) = match self.kind {
-            ValueKind::Number(least, most) => (least, most),
-            ValueKind::Text | ValueKind::List | ValueKind::Bool | ValueKind::Milliseconds(..) => {
-                (0, u64::MAX)
-            }
-        };
+        let (least, most) = self.bounds();
         self.parsed(field, |text| match text.trim().parse::<u64>() {
             Ok(number) if (least..=most).contains(&number) => {
                 V::try_from(number).map_err(|_| format!("{number} is too large"))
@@ -188,10 +190,7 @@ impl ValueText<'_> {
 
     /// Seconds that may have decimals.
     pub(super) fn decimal_seconds(&self, field: &mut Duration) -> ReadResult {
-        let (least, most) = match self.kind {
-            ValueKind::Milliseconds(least, most) => (least, most),
-            ValueKind::Text | ValueKind::List | ValueKind::Bool | ValueKind::Number(..) => (0, u64::MAX),
-        };
+        let (least, most) = self.bounds();
         self.parsed(field, |text| match milliseconds(text.trim()) {
             Some(number) if (least..=most).contains(&number) => Ok(Duration::from_millis(number)),
             _ => Err(format!(

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Response};
+use http::{Extensions, HeaderName, HeaderValue, Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -29,6 +29,12 @@ pub fn reason_phrase(text: &str) -> Option<ReasonPhrase> {
     }
     let trimmed = bytes.trim_ascii();
     if trimmed.is_empty() { None } else { ReasonPhrase::try_from(trimmed).ok() }
+}
+
+/// The reason of a status: its own phrase, otherwise the usual one.
+pub fn reason_of(status: StatusCode, extensions: &Extensions) -> String {
+    let usual = status.canonical_reason().unwrap_or_default();
+    extensions.get::<ReasonPhrase>().map_or(usual.into(), text_of).into_owned()
 }
 
 /// The text of a phrase.
@@ -63,8 +69,6 @@ pub fn add_status_message(response: &mut Response<ResponseBody>, method: &Method
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-
     use super::*;
 
     fn response_with(

@@ -8,23 +8,8 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use super::api_grammar::{ApiGrammar, PathKind};
 
 /// Characters that RFC 3986 does not allow unencoded in a path segment.
-const SEGMENT: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'/')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'[')
-    .add(b'\\')
-    .add(b']')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
+const SEGMENT: &AsciiSet = &PATH.add(b'%').add(b'/').add(b'[').add(b'\\').add(b']').add(b'|');
+const PATH: &AsciiSet = &QUERY.add(b'#').add(b'?').add(b'^').add(b'{').add(b'}');
 
 /// Characters that no query may have unencoded, but that clients send. The rest of a query stays unchanged.
 const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`');

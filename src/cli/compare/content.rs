@@ -27,16 +27,6 @@ pub(in crate::cli) enum ComparedBody {
     },
 }
 
-impl ComparedBody {
-    /// Whether the body reports a failure. The HTTP status may be 200.
-    pub(crate) fn tells_of_failure(&self) -> bool {
-        match self {
-            Self::Json(Value::Object(members)) => ApiAnswer::from(members.clone()).failure().is_some(),
-            Self::Json(_) | Self::Html(_) | Self::Opaque { .. } => false,
-        }
-    }
-}
-
 /// The type of a body, from its head.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum ComparedKind {
@@ -102,6 +92,14 @@ impl BodyReader {
 }
 
 impl ComparedBody {
+    /// Whether the body reports a failure. The HTTP status may be 200.
+    pub(crate) fn tells_of_failure(&self) -> bool {
+        match self {
+            Self::Json(Value::Object(members)) => ApiAnswer::from(members.clone()).failure().is_some(),
+            Self::Json(_) | Self::Html(_) | Self::Opaque { .. } => false,
+        }
+    }
+
     /// The text for a body that is compared by its digest.
     pub(in crate::cli) fn summary(&self) -> String {
         match self {

@@ -115,10 +115,9 @@ impl ProfileVariables {
                 let text = contents(file)?;
                 pattern.captures(&text)?.get(1).map(|found| found.as_str().trim().to_owned())
             }
-            OpenedSource::Section { file, section, key } => section_file::parse(&contents(file)?)
-                .iter()
-                .find(|found| found.kind == "section" && found.id == *section)
-                .and_then(|found| found.value(key).map(str::to_owned)),
+            OpenedSource::Section { file, section, key } => {
+                section_file::find_value(&contents(file)?, section, key)
+            }
             OpenedSource::Modified(path) => modified(path),
             OpenedSource::Exists(parts) => self.path(parts, context).and_then(|path| yes(path.exists())),
             OpenedSource::Text(text) => Some(text.clone()),

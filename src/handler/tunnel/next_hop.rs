@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use http::StatusCode;
-use hyper::ext::ReasonPhrase;
 use nodegate_spice::head::{connect_request, read_until_parsed};
 use nodegate_spice::{ConnectHead, HeadError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,7 +21,7 @@ use tokio_util::either::Either;
 use super::rules::TunnelRules;
 use crate::handler::tunnel::endpoint::{TunnelEndpoint, UpstreamEndpoint, enable_keepalive, plain_endpoint};
 use crate::handler::tunnel::error::TunnelError;
-use crate::http::reason_phrase::{text_of, utf8_or_latin1};
+use crate::http::reason_phrase::{reason_of, utf8_or_latin1};
 use crate::net::acl::PeerIp;
 use crate::state::shared::AppState;
 use crate::upstream::body_decoder::{BodyDecoder, DecodedPiece};
@@ -160,8 +159,7 @@ impl NextHop<'_> {
         let reading = read_text(head.framing.into(), &mut upstream);
         let body = timeout(REFUSAL_TIMEOUT, reading).await.unwrap_or_default();
         let status = head.response.status();
-        let phrase = head.response.extensions().get::<ReasonPhrase>();
-        let reason = phrase.map_or(status.canonical_reason().unwrap_or_default().into(), text_of).into();
+        let reason = reason_of(status, head.response.extensions());
         TunnelError::NextHop { node: self.node.to_owned(), status: status.as_u16(), reason, body }
     }
 }

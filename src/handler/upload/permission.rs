@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 use http::{Method, StatusCode, response};
-use hyper::ext::ReasonPhrase;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{UploadError, UploadHandler, UploadRequest, read_answer};
 use crate::http::body::ResponseBody;
 use crate::http::error::ResponseError;
-use crate::http::reason_phrase::text_of;
+use crate::http::reason_phrase::reason_of;
 use crate::upstream::scheduler::{CallTemplate, ScheduledCall};
 use crate::verdict::AnswerView;
 use crate::verdict::permission::is_granted;
@@ -53,9 +52,7 @@ fn permission_call(upload: &UploadRequest<'_>, permissions: &str, object: &str) 
 
 /// A login that the daemon rejects gets 401, so that clients log in again.
 fn permissions_error(head: &response::Parts) -> ResponseError {
-    let phrase = head.extensions.get::<ReasonPhrase>().map(text_of);
-    let phrase = phrase.unwrap_or_else(|| head.status.canonical_reason().unwrap_or_default().into());
-    let reason = phrase.into_owned();
+    let reason = reason_of(head.status, &head.extensions);
     if head.status == StatusCode::UNAUTHORIZED {
         return ResponseError::InvalidTicket(reason);
     }

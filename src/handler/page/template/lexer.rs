@@ -67,38 +67,10 @@ const RESERVED: &[&str] = &[
     "UNLESS", "ELSE", "ELSIF", "FOR", "NEXT", "WHILE", "SWITCH", "CASE", "META", "IN", "TRY", "THROW",
     "CATCH", "FINAL", "LAST", "RETURN", "STOP", "CLEAR", "VIEW", "DEBUG",
 ];
-/// Symbols. The longest match counts.
-const SYMBOLS: &[(&str, &str)] = &[
-    ("${", "${"),
-    ("=>", "="),
-    ("==", "=="),
-    ("!=", "!="),
-    ("<=", "<="),
-    (">=", ">="),
-    ("&&", "AND"),
-    ("||", "OR"),
-    ("..", "TO"),
-    ("(", "("),
-    (")", ")"),
-    ("{", "{"),
-    ("}", "}"),
-    ("[", "["),
-    ("]", "]"),
-    (":", ":"),
-    (";", ";"),
-    (",", ","),
-    ("/", "/"),
-    ("\\", "\\"),
-    ("+", "+"),
-    ("-", "-"),
-    ("*", "*"),
-    ("$", "$"),
-    ("=", "="),
-    ("!", "NOT"),
-    ("<", "<"),
-    (">", ">"),
-    ("|", "FILTER"),
-    (".", "."),
+/// Symbols. The first match counts, so longer ones come first.
+const SYMBOLS: &[&str] = &[
+    "${", "=>", "==", "!=", "<=", ">=", "&&", "||", "..", "(", ")", "{", "}", "[", "]", ":", ";", ",", "/",
+    "\\", "+", "-", "*", "$", "=", "!", "<", ">", "|", ".",
 ];
 /// Symbols that need white space, or the end, behind them.
 const SPACED_SYMBOLS: [&str; 2] = ["?", "%"];
@@ -172,9 +144,9 @@ impl<'t> Lexer<'t> {
             }
             return Ok(Some(word(text)));
         }
-        if let Some((symbol, meaning)) = SYMBOLS.iter().find(|(symbol, _)| self.rest.starts_with(symbol)) {
+        if let Some(symbol) = SYMBOLS.iter().find(|symbol| self.rest.starts_with(**symbol)) {
             self.take(symbol.len());
-            return Ok(Some(Token::Keyword(meaning)));
+            return Ok(Some(Token::Keyword(meaning(symbol))));
         }
         let unquoted = self.take(self.rest.find(is_space).unwrap_or(self.rest.len()));
         let symbol = SPACED_SYMBOLS.iter().find(|symbol| **symbol == unquoted);
@@ -211,6 +183,19 @@ impl Token {
     /// A word in its own spelling, if it is no keyword.
     fn unless_name(self, written: &str) -> Self {
         if matches!(self, Self::Name(_)) { Self::Name(written.to_owned()) } else { self }
+    }
+}
+
+/// The keyword that a symbol means.
+fn meaning(symbol: &'static str) -> &'static str {
+    match symbol {
+        "=>" => "=",
+        "&&" => "AND",
+        "||" => "OR",
+        ".." => "TO",
+        "!" => "NOT",
+        "|" => "FILTER",
+        own => own,
     }
 }
 

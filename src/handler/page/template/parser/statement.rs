@@ -22,6 +22,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("\\", "makes a reference, which is not supported"),
 ];
 
+/// Directives without a block.
+const SIMPLE_DIRECTIVES: &[&str] = &[
+    "GET", "CALL", "SET", "DEFAULT", "INCLUDE", "PROCESS", "THROW", "RETURN", "STOP", "CLEAR", "LAST", "NEXT",
+];
+
 impl Parser {
     /// Parses a statement with its end. `None` for a declaration.
     pub(super) fn statement(&mut self) -> Result<Option<Statement>, TemplateError> {
@@ -118,32 +123,24 @@ impl Parser {
 
     /// Statements without a block, which may have a modifier.
     fn simple_directive(&mut self) -> Result<Option<Action>, TemplateError> {
-        Ok(Some(if self.takes("GET") {
-            Action::Output(self.expression()?)
-        } else if self.takes("CALL") {
-            Action::Call(self.expression()?)
-        } else if self.takes("SET") {
-            Action::Assign(self.assignments(Vec::new())?)
-        } else if self.takes("DEFAULT") {
-            Action::Default(self.assignments(Vec::new())?)
-        } else if self.takes("INCLUDE") {
-            Action::Include(self.name_with_arguments()?)
-        } else if self.takes("PROCESS") {
-            Action::Process(self.name_with_arguments()?)
-        } else if self.takes("THROW") {
-            Action::Throw(self.name_with_arguments()?)
-        } else if self.takes("RETURN") {
-            Action::Return
-        } else if self.takes("STOP") {
-            Action::Stop
-        } else if self.takes("CLEAR") {
-            Action::Clear
-        } else if self.takes("LAST") {
-            Action::Last
-        } else if self.takes("NEXT") {
-            Action::Next
-        } else {
+        let Some(Token::Keyword(word)) =
+            self.next_if(|token| matches!(token, Token::Keyword(word) if SIMPLE_DIRECTIVES.contains(word)))
+        else {
             return Ok(None);
+        };
+        Ok(Some(match word {
+            "GET" => Action::Output(self.expression()?),
+            "CALL" => Action::Call(self.expression()?),
+            "SET" => Action::Assign(self.assignments(Vec::new())?),
+            "DEFAULT" => Action::Default(self.assignments(Vec::new())?),
+            "INCLUDE" => Action::Include(self.name_with_arguments()?),
+            "PROCESS" => Action::Process(self.name_with_arguments()?),
+            "THROW" => Action::Throw(self.name_with_arguments()?),
+            "RETURN" => Action::Return,
+            "STOP" => Action::Stop,
+            "CLEAR" => Action::Clear,
+            "LAST" => Action::Last,
+            _ => Action::Next,
         }))
     }
 
