@@ -11,6 +11,7 @@ pub mod certificate_reloader;
 mod client_auth;
 mod connection_info;
 mod contexts;
+mod key_algorithm;
 mod ocsp;
 mod pem;
 mod revocation;
@@ -56,7 +57,7 @@ const READ_BUFFER_BYTES: usize = 33_500;
 /// clients for certificates.
 fn build(settings: &TlsSettings, trust: Option<&ClientTrust>) -> Result<SslContextBuilder, Vec<Diagnostic>> {
     let mut problems = Vec::new();
-    let mut builder = fresh(settings).map_err(|error| vec![openssl_error(settings, &error.to_string())])?;
+    let mut builder = fresh(settings).map_err(|error| vec![openssl_error(settings, &setup_fault(&error))])?;
     if let Err(error) = builder.set_cipher_list(&settings.ciphers) {
         let message = format!("no usable cipher in CIPHERS: {}", reason(&error));
         problems.push(settings.error("tls.ciphers", message));
@@ -79,6 +80,20 @@ fn build(settings: &TlsSettings, trust: Option<&ClientTrust>) -> Result<SslConte
 /// An error of OpenSSL that no single setting causes.
 fn openssl_error(settings: &TlsSettings, error: &str) -> Diagnostic {
     Diagnostic { key: "tls".to_owned(), ..settings.error("tls.ciphers", format!("OpenSSL: {error}")) }
+}
+
+/// Why OpenSSL makes no context at all: usually its own configuration.
+fn setup_fault(error: &ErrorStack) -> String {
+    let has = |wanted: &str| error.errors().iter().any(|part| part.reason() == Some(wanted));
+    if has("library has no ciphers") {
+        return "none of the providers that openssl.cnf activates has ciphers for TLS: activate `default` as well"
+            .to_owned();
+    }
+    let rejected = error.errors().iter().find(|part| part.reason() == Some("bad value"));
+    match rejected.and_then(openssl::error::Error::data) {
+        Some(command) => format!("openssl.cnf has a value that OpenSSL does not understand: {command}"),
+        None => error.to_string(),
+    }
 }
 
 fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {

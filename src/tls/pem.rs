@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::PKey;
 use openssl::x509::X509;
+
+use super::key_algorithm;
 
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
@@ -194,7 +198,15 @@ fn content_fault(blocks: &[PemBlock<'_>], wanted: PemContent) -> PemFault {
     if let Some(broken) =
         blocks.iter().find(|block| block.content() == Some(wanted) && !block.is_sound(wanted))
     {
-        return PemFault::at(broken.line, format!("the {} that begins here is damaged", wanted.name()));
+        let message = match broken.post_quantum_name() {
+            Some(kind) => format!(
+                "the {kind} key that begins here needs OpenSSL 3.5 or later, and this is {}: use RSA of 2048 bits \
+                 or more, or EC on P-256 or P-384",
+                openssl::version::version()
+            ),
+            None => format!("the {} that begins here is damaged", wanted.name()),
+        };
+        return PemFault::at(broken.line, message);
     }
     let none = format!("holds no {} in PEM form", wanted.name());
     match blocks.first() {
@@ -226,6 +238,13 @@ impl PemBlock<'_> {
             label if label.ends_with("PRIVATE KEY") => Some(PemContent::Key),
             _ => None,
         }
+    }
+
+    /// The algorithm of a key that only newer versions of OpenSSL read.
+    fn post_quantum_name(&self) -> Option<&'static str> {
+        let lines = self.text.lines().filter(|line| !line.contains(HYPHENS));
+        let der = BASE64_STANDARD.decode(lines.map(str::trim).collect::<String>()).ok()?;
+        key_algorithm::post_quantum_name(&der).filter(|_| self.label == "PRIVATE KEY")
     }
 
     fn is_sound(&self, wanted: PemContent) -> bool {

@@ -10,12 +10,16 @@ use openssl::error::ErrorStack;
 use openssl::pkey::{Id, PKeyRef, Public};
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslStream, SslVerifyMode, SslVersion};
 
+use super::key_algorithm;
+
 /// Chromium's list; Firefox and Safari accept all of it too.
 const BROWSER_CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:\
 ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:\
 ECDHE-RSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES256-SHA:AES128-GCM-SHA256:AES256-GCM-SHA384:\
 AES128-SHA:AES256-SHA";
-const BROWSER_GROUPS: &str = "X25519:P-256:P-384";
+/// With the hybrid group that OpenSSL has since version 3.5.
+const BROWSER_GROUPS: &str = "X25519MLKEM768:X25519:P-256:P-384";
+const CLASSICAL_BROWSER_GROUPS: &str = "X25519:P-256:P-384";
 const BROWSER_SIGNATURES: &str = "ecdsa_secp256r1_sha256:rsa_pss_rsae_sha256:rsa_pkcs1_sha256:\
 ecdsa_secp384r1_sha384:rsa_pss_rsae_sha384:rsa_pkcs1_sha384:rsa_pss_rsae_sha512:rsa_pkcs1_sha512";
 
@@ -103,7 +107,11 @@ fn describe(key: &PKeyRef<Public>) -> String {
             let name = curve().and_then(|curve| curve.short_name().ok());
             format!("EC on {}", name.unwrap_or("a curve without a name"))
         }
-        _ => "an unknown kind of key".to_owned(),
+        // rust-openssl has no number for newer kinds.
+        _ => {
+            let der = key.public_key_to_der().unwrap_or_default();
+            key_algorithm::post_quantum_name(&der).unwrap_or("an unknown kind of key").to_owned()
+        }
     }
 }
 
@@ -118,7 +126,7 @@ fn browser() -> Result<SslContext, ErrorStack> {
     let mut builder = client()?;
     builder.set_security_level(1);
     builder.set_cipher_list(BROWSER_CIPHERS)?;
-    builder.set_groups_list(BROWSER_GROUPS)?;
+    builder.set_groups_list(BROWSER_GROUPS).or_else(|_| builder.set_groups_list(CLASSICAL_BROWSER_GROUPS))?;
     builder.set_sigalgs_list(BROWSER_SIGNATURES)?;
     Ok(builder.build())
 }

@@ -8,6 +8,7 @@ pub mod original;
 pub mod outcome;
 pub mod peer;
 pub mod product;
+pub mod release;
 pub mod requirement;
 pub mod site;
 
@@ -18,5 +19,6 @@ pub use nodegate::Nodegate;
 pub use outcome::Outcome;
 pub use peer::tls_server;
 pub use product::CustomProduct;
+pub use release::debian;
 pub use requirement::{require, require_root};
 pub use site::Site;

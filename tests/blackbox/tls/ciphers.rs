@@ -94,7 +94,7 @@ fn dhe_uses_built_in_or_file_parameters() {
     let built_in = built_in.prime_p().to_hex_str().unwrap().to_string().to_lowercase();
     let gate = Nodegate::start(&site, &[ciphers]);
     let said = s_client(gate.address(), &DHE);
-    assert!(said.contains("Server Temp Key: DH, 2048 bits"), "{said}");
+    assert!(said.contains(" Temp Key: DH, 2048 bits"), "{said}");
     assert!(messages(&said).contains(&built_in), "the prime of skip2048");
 
     let (pem, prime) = parameters(BigNum::get_rfc3526_prime_3072().unwrap());
@@ -102,14 +102,14 @@ fn dhe_uses_built_in_or_file_parameters() {
     site.legacy("DHPARAMS=/etc/ssl/dh.pem\n");
     let gate = Nodegate::start(&site, &[ciphers]);
     let said = s_client(gate.address(), &DHE);
-    assert!(said.contains("Server Temp Key: DH, 3072 bits"), "{said}");
+    assert!(said.contains(" Temp Key: DH, 3072 bits"), "{said}");
     assert!(messages(&said).contains(&prime), "the prime of the file");
 
     let (pem, prime) = parameters(BigNum::get_rfc3526_prime_2048().unwrap());
     site.write("/etc/ssl/dh.pem", pem);
     let gate = Nodegate::start(&site, &[ciphers]);
     let said = s_client(gate.address(), &DHE);
-    assert!(said.contains("Server Temp Key: DH, 2048 bits"), "{said}");
+    assert!(said.contains(" Temp Key: DH, 2048 bits"), "{said}");
     assert!(messages(&said).contains(&prime) && !messages(&said).contains(&built_in));
 }
 

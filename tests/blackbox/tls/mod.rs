@@ -3,10 +3,14 @@
 mod certificates;
 mod ciphers;
 pub(crate) mod clients;
+mod hybrid;
 mod keys;
+mod ml_dsa;
 mod nginx;
+mod openssl_conf;
 mod plain;
 mod protocol;
+mod records;
 mod revoked;
 mod scanners;
 mod several;
@@ -16,8 +20,9 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use nodegate_standin::{Certificate, KeyKind};
+use openssl::ssl::{SslContextBuilder, SslMethod};
 
-use crate::support::{Outcome, Site};
+use crate::support::{Outcome, Site, debian};
 
 const REQUEST: &[u8] = b"GET /x HTTP/1.1\r\nHost: node1\r\nConnection: close\r\n\r\n";
 
@@ -45,9 +50,32 @@ fn certificate(name: &str) -> Certificate {
 
 /// The common name of the certificate that is served.
 fn served_name(address: SocketAddr) -> String {
-    let said = s_client(address, &[]);
+    common_name(&s_client(address, &[]))
+}
+
+/// The common name in the subject that `openssl s_client` prints. OpenSSL 3.0 puts blanks around `=`, 3.5 does not.
+fn common_name(said: &str) -> String {
     let subject = said.lines().find(|line| line.starts_with("subject=")).unwrap_or_else(|| panic!("{said}"));
-    subject.rsplit("CN = ").next().unwrap().trim().to_owned()
+    subject.rsplit("CN").next().unwrap().trim_start_matches([' ', '=']).trim_end().to_owned()
+}
+
+/// The group of the key exchange, which OpenSSL 3.5 prints in two ways and 3.0 in a third.
+fn group(said: &str) -> &str {
+    let named = |line| {
+        ["Negotiated TLS1.3 group: ", "Peer Temp Key: ", "Server Temp Key: "]
+            .iter()
+            .find_map(|start| str::strip_prefix(line, start))
+    };
+    let group = said.lines().find_map(named).unwrap_or_else(|| panic!("{said}"));
+    group.split(',').next().unwrap()
+}
+
+/// Whether the OpenSSL that nodegate and this test link has X25519MLKEM768 and ML-DSA.
+fn has_post_quantum() -> bool {
+    let mut context = SslContextBuilder::new(SslMethod::tls()).unwrap();
+    let has = context.set_groups_list("X25519MLKEM768").is_ok();
+    assert!(has || debian() < 13, "{} of Debian 13 lacks X25519MLKEM768", openssl::version::version());
+    has
 }
 
 /// The pair that an admin uploads beside the one that every node has.

@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use nodegate_standin::{Certificate, KeyKind};
 
-use super::{s_client, served_name};
+use super::{common_name, s_client, served_name};
 use crate::status::report;
 use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Outcome, Site};
@@ -30,9 +30,8 @@ fn issue(name: &str, kind: KeyKind) -> Certificate {
 /// Common name and kind of key of what a client with these options is shown.
 fn shown(address: SocketAddr, options: &[&str]) -> (String, &'static str) {
     let said = s_client(address, options);
-    let subject = said.lines().find(|line| line.starts_with("subject=")).unwrap_or_else(|| panic!("{said}"));
     let kind = if said.contains("Server public key is 256 bit") { "ECDSA" } else { "RSA" };
-    (subject.rsplit("CN = ").next().unwrap().trim().to_owned(), kind)
+    (common_name(&said), kind)
 }
 
 /// Without a match the client gets the profile's own.
