@@ -15,6 +15,7 @@ help:
 	@echo "make deb     Debian packages in target/deb: nodegate, and one for each product"
 	@echo "make demo    the three profiles on loopback, with temporary keys, and commands to try"
 	@echo "make test    formatting, lints and all tests, also those with real clients"
+	@echo "             RELEASE=trixie: black-box and package tests in a root of that Debian (make build as well)"
 	@echo "make fuzz    fuzzing: each target of tests/fuzz for SECONDS=30"
 	@echo "make soak    mixed load for half an hour, every answer verified: SECONDS=1800"
 	@echo "make deny    licences, sources and versions of the crates, by cargo-deny"
@@ -24,10 +25,15 @@ help:
 setup:
 	tests/setup.sh test
 
+ifdef RELEASE
+build:
+	tests/release/run $(RELEASE) build
+else
 build:
 	tests/setup.sh demo
 	-tests/bench/profile/check
 	$(GUIDED) cargo build --release --locked --bin nodegate
+endif
 
 train:
 	tests/setup.sh train
@@ -48,11 +54,16 @@ demo:
 	cargo build --workspace --locked
 	tests/demo.sh
 
+ifdef RELEASE
+test:
+	tests/release/run $(RELEASE) test $(TESTS)
+else
 test: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
 	tests/packages/run
+endif
 
 fuzz: SECONDS ?= 30
 fuzz:

@@ -1,5 +1,7 @@
 #!/bin/bash
-# Installs the Debian packages that a target needs and this machine lacks: tests/setup.sh deb|demo|test|fuzz|deny|bench|train
+# Installs the Debian packages that a target needs and this machine lacks:
+#   tests/setup.sh deb|demo|test|fuzz|deny|bench|train|release
+#   tests/setup.sh root|root-list [smoke]     within a root of another release, and its list of packages
 # As root it installs them. Without root it lists them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,6 +25,10 @@ testing=(
     python3-proxmoxer python3-requests python3-requests-toolbelt python3-venv
     lintian=lintian debootstrap=debootstrap systemd-container=systemd-nspawn acl=setfacl
 )
+# Debian 13 has them apart from the package that they extend.
+apart=(qemu-system-modules-spice)
+# The packages that a machine needs to make a root of another release and to pack the program for it.
+rooting=(debootstrap=debootstrap systemd-container=systemd-nspawn lintian=lintian nodejs=node npm=npm)
 # Programs whose packages start a service.
 serving=(nginx=nginx haproxy=haproxy caddy=caddy apache2=apache2 fail2ban=fail2ban-regex)
 peers=(nginx=nginx haproxy=haproxy wrk=wrk iproute2=ip)
@@ -97,8 +103,8 @@ profdata() {
 prepare_venv() {
     local stamp=$venv/installed
     [ "$(cat "$stamp" 2>/dev/null)" = "${pypi[*]}" ] && "$venv/bin/python" -c 'import proxmoxer, sslyze, h2' && return
-    rm -rf "$venv"
-    /usr/bin/python3 -m venv "$venv"
+    # The directory may be a mount point.
+    /usr/bin/python3 -m venv --clear "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "${pypi[@]}"
     echo "${pypi[*]}" >"$stamp"
 }
@@ -110,6 +116,14 @@ prepare_modules() {
     mkdir -p "$modules"
     PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --prefix "$modules" --no-audit --no-fund "${npm[@]}" </dev/null
     echo "${npm[*]}" >"$stamp"
+}
+
+# Those of `apart` that this release has.
+extending() {
+    local package
+    for package in "${apart[@]}"; do
+        ! apt-cache show --no-all-versions "$package" >/dev/null 2>&1 || echo "$package"
+    done
 }
 
 # The tests need only the programs. A service that a new package started is turned off; an older one stays as it is.
@@ -124,6 +138,19 @@ install_without_services() {
     done
 }
 
+# What the tests need in a root of another release: all of it, or what the smoke test there uses.
+if [ "${2-}" = smoke ]; then
+    root=(
+        ca-certificates curl wget openssl sslscan testssl.sh nginx chromium nodejs procps iproute2 nghttp2-client faketime
+        python3-venv python3-proxmoxer python3-requests python3-requests-toolbelt
+        libanyevent-http-perl libnet-ssleay-perl
+    )
+    apart=()
+else
+    # The machine around the root brings the npm packages along.
+    root=("${building[@]}" "${packing[@]}" "${trying[@]}" "${testing[@]/#npm=npm/}" "${serving[@]}")
+fi
+
 case ${1-} in
 deb)
     [ -n "${PACK_BINARY-}" ] || require_rust
@@ -136,8 +163,31 @@ demo)
 test)
     require_rust fmt clippy
     install_without_services "${building[@]}" "${packing[@]}" "${trying[@]}" "${testing[@]}" "${serving[@]}"
+    mapfile -t apart < <(extending)
+    install_missing "${apart[@]}"
     prepare_venv
     prepare_modules
+    ;;
+release)
+    require_rust
+    install_missing "${building[@]}" "${packing[@]}" "${rooting[@]}"
+    prepare_modules
+    ;;
+root)
+    # Nothing that is installed starts: the root has the processes of no system.
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
+    # A root that a crash leaves incomplete is made again.
+    echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/root
+    apt-get update
+    mapfile -t apart < <(extending)
+    apt_install "${root[@]%%=*}" "${apart[@]}"
+    apt-get clean
+    [ ! -e /etc/ssl/machine.crt ] || export PIP_CERT=/etc/ssl/machine.crt SSL_CERT_FILE=/etc/ssl/machine.crt
+    prepare_venv
+    ;;
+root-list)
+    echo "${root[*]} ${apart[*]} ${pypi[*]}"
     ;;
 deny)
     require_rust
@@ -158,7 +208,7 @@ train)
     profdata
     ;;
 *)
-    echo "usage: tests/setup.sh deb|demo|test|fuzz|deny|bench|train" >&2
+    echo "usage: tests/setup.sh deb|demo|test|fuzz|deny|bench|train|release|root|root-list" >&2
     exit 2
     ;;
 esac

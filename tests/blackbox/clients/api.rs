@@ -6,7 +6,7 @@ use std::process::Command;
 use nodegate_standin::{Certificate, KeyKind, Product, now};
 
 use super::{PYTHON, in_repository, run, text};
-use crate::support::{Nodegate, Site};
+use crate::support::{Nodegate, Site, debian};
 
 /// A call as a user would make it.
 struct Call<'a> {
@@ -185,7 +185,7 @@ fn proxmoxer_works(python: &Path, generation: &str) {
 
 #[test]
 fn proxmoxer_of_debian_works_with_both_products() {
-    proxmoxer_works(Path::new(PYTHON), "1.2.");
+    proxmoxer_works(Path::new(PYTHON), if debian() < 13 { "1.2." } else { "2." });
 }
 
 #[test]

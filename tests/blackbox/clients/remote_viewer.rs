@@ -41,7 +41,9 @@ impl RemoteViewer {
 
     fn start(mut command: Command, home: &Path) -> Self {
         let debug_log = home.join("remote-viewer.log");
+        // GLib 2.80 and later reads it before `--spice-debug` is read.
         command
+            .env("G_MESSAGES_DEBUG", "GSpice")
             .stdin(Stdio::null())
             .stdout(File::create(&debug_log).unwrap())
             .stderr(File::options().append(true).open(&debug_log).unwrap());

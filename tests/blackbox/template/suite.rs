@@ -66,7 +66,7 @@ fn suite() -> PathBuf {
         done(&mut command);
     };
     apt(&["update"]);
-    apt(&["source", "--download-only", "libtemplate-perl"]);
+    apt(&["source", "--tar-only", "libtemplate-perl"]);
     let entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let archive = entries.into_iter().find(|path| path.to_string_lossy().contains(".orig.tar.")).unwrap();
     done(Command::new("tar").arg("xf").arg(archive).current_dir(&folder));
