@@ -51,7 +51,11 @@ pub(crate) fn classify_page(
 
 /// A user at an address, or everything without a login that comes from an address.
 fn client_group(request: &IncomingRequest, user: Option<&str>) -> ClientGroup {
-    ClientGroup::new((user, ClientKey::from_address(request.real)))
+    let address = ClientKey::from_address(request.real);
+    match user {
+        Some(user) => ClientGroup::new((user, address)),
+        None => ClientGroup::without_login(address),
+    }
 }
 
 /// The template of the calls that the route table does not have.

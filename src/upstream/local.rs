@@ -1,8 +1,11 @@
 //! The daemons of this machine: their addresses, and the workers that requests to them need.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::config::settings::BackendAddress;
 use crate::metrics::queues::{BackendQueueMetrics, GaugeGuard, QueueLimitLabel};
@@ -90,25 +93,31 @@ impl DaemonQueue {
 
     async fn wait(&self, call: ScheduledCall) -> Result<BusyWorker, QueueError> {
         let waits = (request_context::begin_queue(), self.metrics.begin_wait());
-        let acquired = self.scheduler.acquire(call).await;
+        let mut acquiring = pin!(self.scheduler.acquire(call));
+        let acquired = if let Ok(acquired) = timeout(SATURATED_WAIT, &mut acquiring).await {
+            acquired
+        } else {
+            // The calls that hold the workers are still running.
+            self.log_saturation(None);
+            acquiring.await
+        };
         drop(waits);
-        self.log_saturation(&acquired);
-        let slot = acquired.inspect_err(|error| self.metrics.count_rejection(limit_label(error)))?;
+        let slot = acquired.inspect_err(|error| {
+            self.metrics.count_rejection(limit_label(error));
+            self.log_saturation(Some(error));
+        })?;
         Ok(self.begin_work(slot))
     }
 
-    fn log_saturation(&self, acquired: &Result<WorkerSlot, QueueError>) {
-        if acquired.as_ref().is_ok_and(|slot| slot.waited() < SATURATED_WAIT) {
-            return;
-        }
+    fn log_saturation(&self, error: Option<&QueueError>) {
         let backend = self.scheduler.backend();
         let Some(left_out) = log_limit::is_due(LogTopic::Saturation, backend) else { return };
-        let saturation = self.scheduler.saturation();
+        let saturation =
+            error.map_or_else(|| self.scheduler.saturation(), |error| error.saturation().clone());
         let waiting = saturation.waiting;
-        let rejected = acquired.as_ref().err().map(|error| format!("; a request was rejected: {error}"));
+        let rejected = error.map(|error| format!("; a request was rejected: {error}")).unwrap_or_default();
         tracing::warn!(
-            "the daemon at {backend} is saturated: {waiting} requests wait; {saturation}{}{left_out}",
-            rejected.unwrap_or_default()
+            "the daemon at {backend} is saturated: {waiting} requests wait; {saturation}{rejected}{left_out}"
         );
     }
 }

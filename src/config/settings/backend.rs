@@ -32,9 +32,9 @@ pub(super) const ROWS: &[Row] = &[
         .doc("keeps connections to the daemon, for GET"),
     Row::new("backend.coalesce", "false", Bool, |s, v| v.truth(&mut s.backend.coalesce))
         .doc("sends the same call of one client to the daemon once"),
-    Row::new("backend.workers", "0", WORKERS, |s, v| v.number(&mut s.backend.workers))
+    Row::new("backend.workers", "3", WORKERS, |s, v| v.number(&mut s.backend.workers))
         .doc("workers of the daemon, so many requests at once; 0: no limit"),
-    Row::new("backend.unprivileged_workers", "0", WORKERS, |s, v| {
+    Row::new("backend.unprivileged_workers", "3", WORKERS, |s, v| {
         v.number(&mut s.backend.unprivileged_workers)
     })
     .doc("the same of the daemon without root"),

@@ -10,12 +10,21 @@ static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The client whose turn a call takes.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ClientGroup(u64);
+pub struct ClientGroup {
+    id: u64,
+    /// whether the client has proved who it is
+    pub(super) has_login: bool,
+}
 
 impl ClientGroup {
-    /// The group of everything that makes up one client: the credential and the address, or only the address.
+    /// A client with a login: the credential and the address make it up.
     pub fn new(identity: impl Hash) -> Self {
-        Self(HASHER.hash_one(identity))
+        Self { id: HASHER.hash_one(identity), has_login: true }
+    }
+
+    /// A client without a login. All of these together have the turns of one client, because addresses cost nothing.
+    pub fn without_login(address: impl Hash) -> Self {
+        Self { id: HASHER.hash_one(address), has_login: false }
     }
 }
 
@@ -82,6 +91,11 @@ pub struct SchedulerLimits {
 }
 
 impl SchedulerLimits {
+    /// Calls without a login that may wait: half of all, so that other clients always find a place.
+    pub(super) fn queue_without_login(&self) -> usize {
+        (self.queue / 2).max(1)
+    }
+
     /// Workers that slow calls may hold: all but one, so that a quick call soon finds a worker.
     pub(super) fn slow_workers(&self) -> usize {
         self.workers.saturating_sub(1).max(1)

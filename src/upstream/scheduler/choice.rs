@@ -11,33 +11,22 @@ use super::call::{CallOutcome, QueueLimit, ScheduledCall, SchedulerLimits, Ticke
 use super::cost::CostTable;
 use super::lane::WaitingCall;
 use super::lanes::{Charge, LaneKind, Lanes};
+use super::running::{RunningCall, RunningCalls};
 
 /// The least that a call is charged, so that even the quickest ones take turns.
 const MIN_CHARGE: Duration = Duration::from_micros(100);
 /// The most that a slow call is charged, as a multiple of the time after which a call is slow.
 const MAX_SLOW_CHARGE: u32 = 16;
-/// A client should wait for at most this part of the longest wait.
-const PATIENCE_DIVISOR: u32 = 3;
+/// A client that waits for longer than this part of the longest wait is overdue.
+const OVERDUE_DIVISOR: u32 = 3;
 
 /// The calls of one backend.
 pub struct Scheduler {
     limits: SchedulerLimits,
     costs: CostTable,
     lanes: Lanes,
-    running: Vec<RunningCall>,
+    running: RunningCalls,
     last_number: u64,
-}
-
-/// A call that a worker has.
-#[derive(Clone, Debug)]
-pub struct RunningCall {
-    pub ticket: Ticket,
-    pub call: ScheduledCall,
-    pub since: Instant,
-    /// expected to be slow, or slow already
-    pub is_slow: bool,
-    lane: LaneKind,
-    charged: Charge,
 }
 
 /// A call whose turn has come.
@@ -54,7 +43,7 @@ impl Scheduler {
             limits,
             costs: CostTable::new(now),
             lanes: Lanes::default(),
-            running: Vec::new(),
+            running: RunningCalls::new(limits.workers, now),
             last_number: 0,
         }
     }
@@ -67,6 +56,7 @@ impl Scheduler {
     /// Calls that wait already keep their places, also where there are now too many.
     pub fn set_limits(&mut self, limits: SchedulerLimits) {
         self.limits = limits;
+        self.running.set_workers(limits.workers);
     }
 
     /// The learned costs.
@@ -74,9 +64,9 @@ impl Scheduler {
         &self.costs
     }
 
-    /// The calls that hold a worker.
+    /// The calls that the backend has.
     pub fn running(&self) -> &[RunningCall] {
-        &self.running
+        self.running.as_slice()
     }
 
     /// The number of calls that wait.
@@ -96,16 +86,17 @@ impl Scheduler {
 
     /// Starts a call at once, if none waits and a worker is free. Otherwise use [`Self::enqueue`].
     pub fn start_now(&mut self, call: &ScheduledCall, now: Instant) -> Option<Ticket> {
-        if self.waiting() > 0 {
+        if self.waiting() > 0 || !self.lanes.may_pass(call) {
             return None;
         }
         self.notice_slow_calls(now);
         let expected = self.costs.expected(call, self.limits.slow_call, now);
         let kind = LaneKind::from_slow(expected.is_slow);
-        if !self.has_worker(kind) {
+        let cost = self.charge(kind, expected.cost);
+        if !self.has_worker(kind) || !self.has_room(kind, cost, now) {
             return None;
         }
-        let charge = self.lanes.pass(kind, call, self.charge(kind, expected.cost), now);
+        let charge = self.lanes.pass(kind, call, cost, now);
         let waiting = self.next_call(call.clone(), now);
         Some(self.run(waiting, kind, charge, now).ticket)
     }
@@ -116,6 +107,10 @@ impl Scheduler {
     /// The limit that is reached.
     pub fn enqueue(&mut self, call: ScheduledCall, now: Instant) -> Result<Ticket, QueueLimit> {
         if self.waiting() >= self.limits.queue {
+            return Err(QueueLimit::Queue);
+        }
+        let is_over = || self.lanes.waiting_without_login() >= self.limits.queue_without_login();
+        if !call.group.has_login && is_over() {
             return Err(QueueLimit::Queue);
         }
         if self.lanes.waiting_of(call.group) >= self.limits.queue_per_client {
@@ -139,31 +134,40 @@ impl Scheduler {
             return None;
         }
         self.notice_slow_calls(now);
-        let patience = self.limits.queue_timeout / PATIENCE_DIVISOR;
-        let quick = self.has_worker(LaneKind::Quick);
+        if !self.running.has_room(Duration::ZERO, now) {
+            return None;
+        }
+        let overdue_after = self.limits.queue_timeout / OVERDUE_DIVISOR;
         let slow = may_be_slow && self.has_worker(LaneKind::Slow);
-        let turn = self.lanes.next(quick, slow, patience, now)?;
+        let turn = self.lanes.next(true, slow, overdue_after, now)?;
         let call = self.lanes.call_of(&turn)?;
-        let cost = self.costs.expected(call, self.limits.slow_call, now).cost;
-        let (taken, charge) = self.lanes.take(&turn, self.charge(turn.kind, cost), now)?;
+        let cost = self.charge(turn.kind, self.costs.expected(call, self.limits.slow_call, now).cost);
+        if !self.has_room(turn.kind, cost, now) {
+            return None;
+        }
+        let (taken, charge) = self.lanes.take(&turn, cost, now)?;
         Some(self.run(taken, turn.kind, charge, now))
+    }
+
+    /// A call whose turn had come has been sent. Returns whether another one may have waited for that.
+    pub fn note_sent(&mut self, ticket: Ticket) -> bool {
+        self.lanes.end_start(ticket)
     }
 
     /// Takes the worker back from a call.
     pub fn finish(&mut self, ticket: Ticket, outcome: CallOutcome, now: Instant) {
-        let Some(position) = self.running.iter().position(|running| running.ticket == ticket) else { return };
-        let ended = self.running.swap_remove(position);
-        let cost = now.saturating_duration_since(ended.since);
+        self.lanes.end_start(ticket);
+        let Some((ended, cost)) = self.running.end(ticket, now) else { return };
         let charge = self.charge(ended.lane, cost);
-        self.lanes.correct(ended.lane, &ended.call, ended.charged, charge, now);
+        self.lanes.correct(ended.lane, &ended.call, ended.charged, charge);
         let is_slow = cost > self.limits.slow_call;
         if ended.lane == LaneKind::Quick && is_slow {
-            self.lanes.charge_as_slow(&ended.call, self.charge(LaneKind::Slow, cost), now);
+            self.lanes.charge_as_slow(&ended.call, self.charge(LaneKind::Slow, cost));
         }
         if outcome == CallOutcome::Answered || is_slow {
             self.learn(&ended.call, cost, now);
         }
-        if self.running.is_empty() {
+        if self.running().is_empty() {
             self.lanes.forget_shares();
         }
     }
@@ -182,39 +186,32 @@ impl Scheduler {
 
     fn run(&mut self, call: WaitingCall, kind: LaneKind, charged: Charge, now: Instant) -> StartedCall {
         let ticket = call.ticket();
-        let is_slow = kind == LaneKind::Slow;
         let waited = now.saturating_duration_since(call.arrived);
-        self.running.push(RunningCall { ticket, call: call.call, since: now, is_slow, lane: kind, charged });
+        self.running.begin(ticket, call.call, kind, charged, now);
         StartedCall { ticket, waited }
     }
 
+    /// Whether calls of this kind may have one more of the workers.
     fn has_worker(&self, kind: LaneKind) -> bool {
-        if self.limits.workers == 0 {
-            return true;
-        }
-        if self.running.len() >= self.limits.workers {
-            return false;
-        }
         match kind {
-            LaneKind::Quick => true,
-            LaneKind::Slow => {
-                let slow = self.running.iter().filter(|running| running.is_slow).count();
-                slow < self.limits.slow_workers()
-            }
+            LaneKind::Slow if self.limits.workers > 0 => self.running.slow() < self.limits.slow_workers(),
+            LaneKind::Quick | LaneKind::Slow => true,
         }
+    }
+
+    /// Whether a worker is free, or free within milliseconds, for a call that costs so much.
+    fn has_room(&mut self, kind: LaneKind, cost: Duration, now: Instant) -> bool {
+        // A slow call takes its worker for long, so it needs no room beside the quick ones.
+        let more = if kind == LaneKind::Quick { cost } else { Duration::ZERO };
+        self.running.has_room(more, now)
     }
 
     /// A call that runs for longer than a quick one counts as slow from now on, and so do waiting ones like it.
     fn notice_slow_calls(&mut self, now: Instant) {
-        let slow_call = self.limits.slow_call;
-        let mut has_changed = false;
-        for running in self.running.iter_mut().filter(|running| !running.is_slow) {
-            let elapsed = now.saturating_duration_since(running.since);
-            if elapsed > slow_call {
-                running.is_slow = true;
-                has_changed |= self.costs.record_overdue(&running.call, elapsed, slow_call, now);
-            }
-        }
+        let (slow_call, costs, mut has_changed) = (self.limits.slow_call, &mut self.costs, false);
+        self.running.notice_slow(slow_call, now, |call, elapsed| {
+            has_changed |= costs.record_overdue(call, elapsed, slow_call, now);
+        });
         if has_changed {
             self.sort_waiting(now);
         }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::call::{ClientGroup, ScheduledCall};
+use super::starts::VirtualStarts;
 
 /// A call that waits.
 #[derive(Debug)]
@@ -13,90 +14,100 @@ pub(super) struct WaitingCall {
     pub(super) call: ScheduledCall,
 }
 
-/// The calls of one client in a lane.
-pub(super) struct Flow {
-    pub(super) queue: VecDeque<WaitingCall>,
-    /// virtual start of the next call
-    start: Duration,
+/// The calls of one client that wait in a lane. It is never empty.
+struct ClientQueue {
+    calls: VecDeque<WaitingCall>,
     /// since when the first call is the first one
     head_since: Instant,
-    used: Instant,
 }
 
 /// Calls that compete for the same workers. Virtual time is time of workers that a client has received.
 #[derive(Default)]
 pub(super) struct Lane {
-    flows: HashMap<ClientGroup, Flow>,
+    queues: HashMap<ClientGroup, ClientQueue>,
     /// calls that wait
     waiting: usize,
-    /// clients with a call that waits
-    clients: u32,
     /// virtual start of the call that was taken last
     virtual_time: Duration,
-    /// virtual starts of keys, if keys take turns as well
-    keys: Option<HashMap<u64, (Duration, Instant)>>,
+    clients: VirtualStarts<ClientGroup>,
+    /// of what several clients share: a key, or to have no login
+    shared: VirtualStarts<SharedTurn>,
+    /// whether keys take turns as well
+    is_by_key: bool,
+    /// calls and clients without a login that wait
+    waiting_without_login: usize,
+    clients_without_login: usize,
+}
+
+/// What several clients share. It has the turns of one client.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum SharedTurn {
+    Key(u64),
+    WithoutLogin,
 }
 
 /// A call that may be next.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     start: Duration,
-    key_start: Duration,
+    shared_start: Duration,
     pub(super) head_since: Instant,
     number: u64,
     group: ClientGroup,
     position: usize,
 }
 
-/// Flows and keys without calls are dropped when there are this many, if they have been idle for a while.
-const MAX_IDLE: usize = 4096;
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
-
 impl Lane {
     /// A lane in which the calls of one key take turns with those of others, like clients.
     pub(super) fn by_key() -> Self {
-        Self { keys: Some(HashMap::new()), ..Self::default() }
+        Self { is_by_key: true, ..Self::default() }
     }
 
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Clients that wait.
+    pub(super) fn waiting_without_login(&self) -> usize {
+        self.waiting_without_login
+    }
+
+    /// Clients that wait. Those without a login count as one.
     pub(super) fn clients(&self) -> u32 {
-        self.clients
+        let clients = self.queues.len() - self.clients_without_login.saturating_sub(1);
+        u32::try_from(clients).unwrap_or(u32::MAX)
     }
 
     #[cfg(test)]
     pub(super) fn remembered_clients(&self) -> usize {
-        self.flows.len()
+        self.clients.len()
     }
 
     pub(super) fn waiting_of(&self, group: ClientGroup) -> usize {
-        self.flows.get(&group).map_or(0, |flow| flow.queue.len())
+        self.queues.get(&group).map_or(0, |queue| queue.calls.len())
     }
 
     /// The waiting calls of one client, in the order of arrival.
     pub(super) fn queue_of(&self, group: ClientGroup) -> impl Iterator<Item = &WaitingCall> {
-        self.flows.get(&group).into_iter().flat_map(|flow| &flow.queue)
+        self.queues.get(&group).into_iter().flat_map(|queue| &queue.calls)
     }
 
     pub(super) fn queues(&self) -> impl Iterator<Item = &VecDeque<WaitingCall>> {
-        self.flows.values().map(|flow| &flow.queue).filter(|queue| !queue.is_empty())
+        self.queues.values().map(|queue| &queue.calls)
     }
 
     /// Adds a call at its place among those of its client.
     pub(super) fn push(&mut self, waiting: WaitingCall, now: Instant) {
-        let virtual_time = self.virtual_time;
-        let flow = self.flow(waiting.call.group, now);
-        if flow.queue.is_empty() {
-            flow.start = flow.start.max(virtual_time);
-            flow.head_since = now;
+        let group = waiting.call.group;
+        self.waiting_without_login += usize::from(!group.has_login);
+        if !self.queues.contains_key(&group) {
+            self.clients_without_login += usize::from(!group.has_login);
+            let start = self.clients.get(group).max(self.virtual_time);
+            self.clients.set(group, start, self.virtual_time, now);
         }
-        let is_first = flow.queue.is_empty();
-        let position = flow.queue.partition_point(|earlier| earlier.number < waiting.number);
-        flow.queue.insert(position, waiting);
-        self.clients += u32::from(is_first);
+        let new = || ClientQueue { calls: VecDeque::new(), head_since: now };
+        let calls = &mut self.queues.entry(group).or_insert_with(new).calls;
+        let position = calls.partition_point(|earlier| earlier.number < waiting.number);
+        calls.insert(position, waiting);
         self.waiting += 1;
     }
 
@@ -106,19 +117,19 @@ impl Lane {
         self.candidates(may_go).min_by_key(|next| (next.start, next.head_since, next.number))
     }
 
-    /// The call whose client has waited longest, if it has waited for longer than `patience`.
+    /// The call whose client has waited longest, if it has waited for longer than `overdue_after`.
     pub(super) fn overdue(
         &self,
-        patience: Duration,
+        overdue_after: Duration,
         now: Instant,
         may_go: impl Fn(&WaitingCall) -> bool,
     ) -> Option<Candidate> {
-        let is_overdue = |next: &Candidate| now.saturating_duration_since(next.head_since) > patience;
+        let is_overdue = |next: &Candidate| now.saturating_duration_since(next.head_since) > overdue_after;
         self.candidates(may_go).filter(is_overdue).min_by_key(|next| (next.head_since, next.number))
     }
 
     pub(super) fn call_of(&self, next: Candidate) -> Option<&ScheduledCall> {
-        Some(&self.flows.get(&next.group)?.queue.get(next.position)?.call)
+        Some(&self.queues.get(&next.group)?.calls.get(next.position)?.call)
     }
 
     /// Takes a call out, and charges it to its client. `in_turn` says whether it was the first.
@@ -133,38 +144,31 @@ impl Lane {
         if in_turn {
             self.virtual_time = self.virtual_time.max(next.start);
         }
-        let flow = self.flow(next.group, now);
-        flow.start = next.start.max(flow.start) + charge;
-        flow.head_since = now;
-        self.raise_key(taken.call.key, next.start + charge, now);
+        if let Some(queue) = self.queues.get_mut(&next.group) {
+            queue.head_since = now;
+        }
+        self.charge(&taken.call, next.start, charge, now);
         Some(taken)
     }
 
     /// Charges a call that need not wait, because no call of this lane does.
     pub(super) fn pass(&mut self, call: &ScheduledCall, charge: Duration, now: Instant) {
-        let virtual_time = self.virtual_time;
-        let flow = self.flow(call.group, now);
-        let start = flow.start.max(virtual_time);
-        flow.start = start + charge;
-        let start = start.max(self.key_start(call.key));
+        let start = self.clients.get(call.group).max(self.virtual_time).max(self.shared_start(call));
         self.virtual_time = start;
-        self.raise_key(call.key, start + charge, now);
+        self.charge(call, start, charge, now);
     }
 
     /// Corrects the charge of a call by what it has cost.
-    pub(super) fn correct(&mut self, call: &ScheduledCall, charged: Duration, cost: Duration, now: Instant) {
-        let virtual_time = self.virtual_time;
-        let corrected = |start: Duration| (start + cost).saturating_sub(charged).max(virtual_time);
-        let flow = self.flow(call.group, now);
-        flow.start = corrected(flow.start);
-        if let Some((start, _)) = self.keys.as_mut().and_then(|keys| keys.get_mut(&call.key)) {
-            *start = corrected(*start);
+    pub(super) fn correct(&mut self, call: &ScheduledCall, charged: Duration, cost: Duration) {
+        self.clients.correct(call.group, charged, cost, self.virtual_time);
+        if let Some(shared) = self.shared_turn(call) {
+            self.shared.correct(shared, charged, cost, self.virtual_time);
         }
     }
 
     pub(super) fn remove(&mut self, group: ClientGroup, number: u64) -> Option<WaitingCall> {
-        let queue = &self.flows.get(&group)?.queue;
-        let position = queue.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
+        let calls = &self.queues.get(&group)?.calls;
+        let position = calls.binary_search_by_key(&number, |waiting| waiting.number).ok()?;
         self.remove_at(group, position)
     }
 
@@ -182,73 +186,58 @@ impl Lane {
 
     /// Forgets what clients have received. No call may wait.
     pub(super) fn forget_shares(&mut self) {
-        self.flows.clear();
-        if let Some(keys) = &mut self.keys {
-            keys.clear();
-        }
+        self.clients.clear();
+        self.shared.clear();
     }
 
     fn candidates(&self, may_go: impl Fn(&WaitingCall) -> bool) -> impl Iterator<Item = Candidate> {
-        self.flows.iter().filter_map(move |(group, flow)| {
-            let going = flow.queue.iter().enumerate().filter(|(_, waiting)| may_go(waiting));
+        self.queues.iter().filter_map(move |(group, queue)| {
+            let client_start = self.clients.get(*group);
+            let going = queue.calls.iter().enumerate().filter(|(_, waiting)| may_go(waiting));
             let candidate = |(position, waiting): (usize, &WaitingCall)| {
-                let (key_start, number) = (self.key_start(waiting.call.key), waiting.number);
-                let (start, head_since) = (flow.start.max(key_start), flow.head_since);
-                Candidate { start, key_start, head_since, number, group: *group, position }
+                let (shared_start, number) = (self.shared_start(&waiting.call), waiting.number);
+                let (start, head_since) = (client_start.max(shared_start), queue.head_since);
+                Candidate { start, shared_start, head_since, number, group: *group, position }
             };
             let mut candidates = going.map(candidate);
-            match self.keys {
-                None => candidates.next(),
-                Some(_) => candidates.min_by_key(|next| (next.start, next.key_start, next.number)),
+            if self.is_by_key {
+                candidates.min_by_key(|next| (next.start, next.shared_start, next.number))
+            } else {
+                candidates.next()
             }
         })
     }
 
     fn remove_at(&mut self, group: ClientGroup, position: usize) -> Option<WaitingCall> {
-        let flow = self.flows.get_mut(&group)?;
-        let removed = flow.queue.remove(position)?;
+        let queue = self.queues.get_mut(&group)?;
+        let removed = queue.calls.remove(position)?;
+        if queue.calls.is_empty() {
+            self.queues.remove(&group);
+            self.clients_without_login -= usize::from(!group.has_login);
+        }
         self.waiting -= 1;
-        self.clients -= u32::from(flow.queue.is_empty());
+        self.waiting_without_login -= usize::from(!group.has_login);
         Some(removed)
     }
 
-    fn flow(&mut self, group: ClientGroup, now: Instant) -> &mut Flow {
-        if self.flows.len() >= MAX_IDLE && !self.flows.contains_key(&group) {
-            let virtual_time = self.virtual_time;
-            self.flows.retain(|_, flow| {
-                let is_recent = now.saturating_duration_since(flow.used) < FORGOTTEN_AFTER;
-                !flow.queue.is_empty() || (is_recent && flow.start > virtual_time)
-            });
-            if self.flows.len() > MAX_IDLE / 2 {
-                self.flows.retain(|_, flow| !flow.queue.is_empty());
-            }
+    /// Moves the starts of the call's client, and of what it shares, past the call.
+    fn charge(&mut self, call: &ScheduledCall, start: Duration, charge: Duration, now: Instant) {
+        let client_start = start.max(self.clients.get(call.group));
+        self.clients.set(call.group, client_start + charge, self.virtual_time, now);
+        if let Some(shared) = self.shared_turn(call) {
+            self.shared.set(shared, start + charge, self.virtual_time, now);
         }
-        let flow = self.flows.entry(group).or_insert_with(|| Flow {
-            queue: VecDeque::new(),
-            start: Duration::ZERO,
-            head_since: now,
-            used: now,
-        });
-        flow.used = now;
-        flow
     }
 
-    fn key_start(&self, key: u64) -> Duration {
-        self.keys.as_ref().and_then(|keys| keys.get(&key)).map_or(Duration::ZERO, |(start, _)| *start)
+    fn shared_start(&self, call: &ScheduledCall) -> Duration {
+        self.shared_turn(call).map_or(Duration::ZERO, |shared| self.shared.get(shared))
     }
 
-    fn raise_key(&mut self, key: u64, start: Duration, now: Instant) {
-        let virtual_time = self.virtual_time;
-        if let Some(keys) = &mut self.keys {
-            if keys.len() >= MAX_IDLE {
-                keys.retain(|_, (start, used)| {
-                    *start > virtual_time && now.saturating_duration_since(*used) < FORGOTTEN_AFTER
-                });
-                if keys.len() > MAX_IDLE / 2 {
-                    keys.clear();
-                }
-            }
-            keys.insert(key, (start, now));
+    fn shared_turn(&self, call: &ScheduledCall) -> Option<SharedTurn> {
+        match call.group.has_login {
+            _ if self.is_by_key => Some(SharedTurn::Key(call.key)),
+            false => Some(SharedTurn::WithoutLogin),
+            true => None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::call::{ClientGroup, ScheduledCall, Ticket};
 use super::lane::{Candidate, Lane, WaitingCall};
+use super::order::{StartingCalls, keep_order};
 
 /// Every fourth choice goes to the client that waits longest, if it waits for longer than it should.
 const OVERDUE_TURN: u8 = 4;
@@ -22,6 +23,7 @@ pub(super) struct Lanes {
     /// choices since the last one for an overdue client
     in_turn: u8,
     waiting_writes: usize,
+    starting: StartingCalls,
 }
 
 /// A lane, and its turn among the lanes.
@@ -56,6 +58,7 @@ impl Default for Lanes {
             virtual_time: Duration::ZERO,
             in_turn: 0,
             waiting_writes: 0,
+            starting: StartingCalls::default(),
         }
     }
 }
@@ -68,6 +71,11 @@ impl Lanes {
     #[cfg(test)]
     pub(super) fn remembered_clients(&self) -> usize {
         self.quick.lane.remembered_clients() + self.slow.lane.remembered_clients()
+    }
+
+    /// Waiting calls of clients without a login.
+    pub(super) fn waiting_without_login(&self) -> usize {
+        self.quick.lane.waiting_without_login() + self.slow.lane.waiting_without_login()
     }
 
     pub(super) fn waiting_of(&self, group: ClientGroup) -> usize {
@@ -93,11 +101,17 @@ impl Lanes {
     }
 
     /// The call whose turn it is. `quick` and `slow` say for which lanes a worker is free.
-    pub(super) fn next(&mut self, quick: bool, slow: bool, patience: Duration, now: Instant) -> Option<Turn> {
+    pub(super) fn next(
+        &mut self,
+        quick: bool,
+        slow: bool,
+        overdue_after: Duration,
+        now: Instant,
+    ) -> Option<Turn> {
         let quick = self.ready(LaneKind::Quick, quick);
         let slow = self.ready(LaneKind::Slow, slow);
         if self.in_turn + 1 >= OVERDUE_TURN
-            && let Some(turn) = self.overdue(quick.is_some(), slow.is_some(), patience, now)
+            && let Some(turn) = self.overdue(quick.is_some(), slow.is_some(), overdue_after, now)
         {
             return Some(turn);
         }
@@ -134,6 +148,7 @@ impl Lanes {
             self.in_turn = (self.in_turn + 1).min(OVERDUE_TURN);
         }
         self.waiting_writes -= usize::from(taken.call.is_write);
+        self.starting.add(&taken);
         Some((taken, charge))
     }
 
@@ -150,25 +165,18 @@ impl Lanes {
     }
 
     /// Corrects the charge of a call by its real cost.
-    pub(super) fn correct(
-        &mut self,
-        kind: LaneKind,
-        call: &ScheduledCall,
-        charged: Charge,
-        cost: Duration,
-        now: Instant,
-    ) {
+    pub(super) fn correct(&mut self, kind: LaneKind, call: &ScheduledCall, charged: Charge, cost: Duration) {
         let virtual_time = self.virtual_time;
         let state = self.state_mut(kind);
-        state.lane.correct(call, charged.cost, cost, now);
+        state.lane.correct(call, charged.cost, cost);
         let real = Charge { cost, ..charged }.of_lane();
         state.start = (state.start + real).saturating_sub(charged.of_lane()).max(virtual_time);
     }
 
     /// Charges a call of the quick lane that has turned out to be slow.
-    pub(super) fn charge_as_slow(&mut self, call: &ScheduledCall, cost: Duration, now: Instant) {
+    pub(super) fn charge_as_slow(&mut self, call: &ScheduledCall, cost: Duration) {
         let charged = Charge { cost: Duration::ZERO, shared_by: self.slow.lane.clients().max(1) };
-        self.correct(LaneKind::Slow, call, charged, cost, now);
+        self.correct(LaneKind::Slow, call, charged, cost);
     }
 
     /// Moves each call to the lane in which it is expected to belong.
@@ -207,28 +215,38 @@ impl Lanes {
     }
 
     /// The call that has its turn because its client has waited for too long.
-    fn overdue(&self, quick: bool, slow: bool, patience: Duration, now: Instant) -> Option<Turn> {
+    fn overdue(&self, quick: bool, slow: bool, overdue_after: Duration, now: Instant) -> Option<Turn> {
         let lanes = [(LaneKind::Quick, quick), (LaneKind::Slow, slow)];
         let overdue = lanes.into_iter().filter(|(_, is_ready)| *is_ready).filter_map(|(kind, _)| {
             let lane = &self.state(kind).lane;
-            let next = lane.overdue(patience, now, |call| self.keeps_order(call))?;
+            let next = lane.overdue(overdue_after, now, |call| self.keeps_order(call))?;
             Some(Turn { kind, next, is_overdue: true })
         });
         overdue.min_by_key(|turn| turn.next.head_since)
     }
 
-    /// Whether a call may go without overtaking a call of its connection, where one of the two may change something.
+    /// The call has been sent, or will not be: it holds back no other call of its connection. Returns whether it may
+    /// have done so.
+    pub(super) fn end_start(&mut self, ticket: Ticket) -> bool {
+        self.starting.remove(ticket) && self.waiting() > 0
+    }
+
+    /// Whether a call that does not wait keeps the order of its connection.
+    pub(super) fn may_pass(&self, call: &ScheduledCall) -> bool {
+        self.starting.let_pass(call)
+    }
+
+    /// Whether a waiting call may go without overtaking one that it must not.
     fn keeps_order(&self, call: &WaitingCall) -> bool {
+        if !self.starting.let_pass(&call.call) {
+            return false;
+        }
         if self.waiting_writes == 0 {
             return true;
         }
         let group = call.call.group;
         let mut earlier = self.quick.lane.queue_of(group).chain(self.slow.lane.queue_of(group));
-        !earlier.any(|other| {
-            other.number < call.number
-                && other.call.connection == call.call.connection
-                && (other.call.is_write || call.call.is_write)
-        })
+        !earlier.any(|other| other.number < call.number && keep_order(&other.call, &call.call))
     }
 
     fn state(&self, kind: LaneKind) -> &LaneState {

@@ -5,8 +5,11 @@ pub mod choice;
 pub mod cost;
 mod lane;
 mod lanes;
+mod order;
+mod running;
 mod runtime;
 mod shared_slots;
+mod starts;
 pub mod status;
 mod worker_slot;
 

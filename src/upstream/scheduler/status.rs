@@ -21,6 +21,7 @@ const NAMED_TEMPLATES: usize = 3;
 pub struct SchedulerStatus {
     /// 0 for no limit
     pub workers: usize,
+    /// workers that have a call; all calls if there is no limit
     pub busy: usize,
     pub waiting: usize,
     pub oldest_wait: Option<Duration>,
@@ -95,9 +96,10 @@ impl SchedulerStatus {
             .filter(|call| call.age > scheduler.limits().slow_call)
             .collect();
         slow_calls.sort_by_key(|call| Reverse(call.age));
+        let (workers, running) = (scheduler.limits().workers, scheduler.running().len());
         Self {
-            workers: scheduler.limits().workers,
-            busy: scheduler.running().len(),
+            workers,
+            busy: if workers == 0 { running } else { running.min(workers) },
             waiting: scheduler.waiting(),
             oldest_wait: scheduler.oldest_arrival().map(|arrived| now.saturating_duration_since(arrived)),
             slow_calls,

@@ -309,6 +309,81 @@ fn quick_and_slow_calls_share_the_time() {
     assert!((0.4..0.6).contains(&share), "{share}");
 }
 
+/// Workers that answer sooner than the next call can come have calls ahead: 5 ms of work each.
+#[test]
+fn very_quick_calls_wait_in_the_daemon() {
+    for (cost, most) in [(ms(8), 3), (ms(5), 3), (ms(4), 3), (ms(3), 4), (ms(1), 14), (ms(0), 149)] {
+        let mut backend = Backend::new(3);
+        let call = read("a", "x");
+        backend.teach(&call, cost, 1);
+        backend.enqueue_many(200, &call);
+        assert_eq!(backend.started().len(), most, "calls of {cost:?}");
+    }
+}
+
+#[test]
+fn unknown_calls_do_not_wait_in_the_daemon() {
+    let mut backend = Backend::new(3);
+    let quick = read("a", "x");
+    backend.teach(&quick, ms(1), 1);
+    backend.enqueue_many(5, &quick);
+    assert_eq!(backend.started().len(), 5);
+    let unknown = read_of("b", "unknown");
+    assert_eq!(backend.scheduler.start_now(&unknown, backend.now), None);
+    let unknown = backend.enqueue(unknown);
+    backend.enqueue_many(5, &quick);
+    assert!(backend.started().is_empty(), "no call overtakes the client whose turn it is");
+    let running: Vec<_> = backend.scheduler.running().iter().map(|running| running.ticket).collect();
+    running[..3].iter().for_each(|ticket| backend.answer(*ticket));
+    assert_eq!(backend.started(), [unknown]);
+}
+
+/// A call that takes long although it should not has calls behind it: no more follow.
+#[test]
+fn no_call_follows_a_stalled_one() {
+    let mut backend = Backend::new(3);
+    let call = read("a", "x");
+    backend.teach(&call, ms(1), 1);
+    backend.enqueue_many(40, &call);
+    let first = backend.started();
+    assert_eq!(first.len(), 14);
+    backend.pass(ms(21));
+    first[..5].iter().for_each(|ticket| backend.answer(*ticket));
+    assert!(backend.started().is_empty());
+    first[5..11].iter().for_each(|ticket| backend.answer(*ticket));
+    assert!(backend.started().is_empty(), "three are left");
+    backend.answer(first[11]);
+    assert_eq!(backend.started().len(), 1, "a worker is free");
+}
+
+#[test]
+fn slow_calls_get_a_worker_beside_quick_ones() {
+    let mut backend = Backend::new(3);
+    let (quick, dead) = (read("a", "x"), read_of("b", "dead"));
+    backend.teach(&quick, ms(1), 1);
+    backend.teach(&dead, ms(8000), 1);
+    backend.enqueue_many(60, &quick);
+    assert_eq!(backend.started().len(), 14);
+    backend.enqueue_many(5, &dead);
+    assert_eq!(backend.started().len(), 1, "the other two workers have work for longer than they may");
+}
+
+/// Calls that wait in the daemon are charged for the work that they are, not for the wait.
+#[test]
+fn a_wait_in_the_daemon_costs_nothing() {
+    let mut backend = Backend::new(1);
+    let call = read("a", "x");
+    backend.teach(&call, ms(1), 1);
+    for _ in 0..20 {
+        backend.enqueue_many(4, &call);
+        for ticket in backend.started() {
+            backend.pass(ms(1));
+            backend.answer(ticket);
+        }
+    }
+    assert_eq!(backend.scheduler.costs().expected(&call, LIMITS.slow_call, backend.now).cost, ms(1));
+}
+
 #[test]
 fn writes_keep_their_place_on_their_connection() {
     let mut backend = Backend::new(2);
@@ -323,9 +398,73 @@ fn writes_keep_their_place_on_their_connection() {
     backend.answer(other);
     assert!(backend.started().is_empty());
     backend.answer(holder);
-    assert_eq!(backend.started(), [slow, same]);
+    assert_eq!(backend.started(), [slow], "the next one waits until this one has been sent");
+    assert!(backend.scheduler.note_sent(slow));
+    assert_eq!(backend.started(), [same]);
     backend.answer(same);
     assert_eq!(backend.started(), [read]);
+}
+
+/// A call whose turn has come is sent a little later. Until then no call of its connection overtakes it.
+#[test]
+fn calls_follow_when_earlier_ones_are_sent() {
+    let mut backend = Backend::new(4);
+    let (first, second) = (backend.enqueue(write("a", "x", 1)), backend.enqueue(write("a", "x", 1)));
+    assert_eq!(backend.started(), [first]);
+    let read = ScheduledCall { connection: 1, ..read_of("a", "d") };
+    let now = backend.now;
+    assert!(backend.scheduler.note_sent(first));
+    assert_eq!(backend.started(), [second]);
+    assert_eq!(backend.scheduler.start_now(&read, now), None, "the write has not been sent");
+    assert!(backend.scheduler.start_now(&write("a", "x", 2), now).is_some(), "another connection");
+    assert!(!backend.scheduler.note_sent(second), "no call waits");
+    assert!(backend.scheduler.start_now(&read, now).is_some());
+}
+
+/// Addresses cost nothing: all clients without a login together have the turns of one client with a login.
+#[test]
+fn clients_without_login_share_one_turn() {
+    let mut backend = Backend::new(1);
+    let domains = |address: usize| {
+        let (group, template) =
+            (ClientGroup::without_login(address), CallTemplate::new("GET /domains".into()));
+        ScheduledCall::new(group, template, (), 0, false)
+    };
+    let window = read("window", "x");
+    backend.teach(&window, ms(10), 1);
+    backend.teach(&domains(9999), ms(10), 1);
+    for address in 0..400 {
+        backend.enqueue(domains(address));
+    }
+    for _ in 0..50 {
+        backend.enqueue(window.clone());
+    }
+    let mut of_window = 0;
+    for _ in 0..100 {
+        let ticket = backend.started()[0];
+        of_window += usize::from(ticket.group == window.group);
+        backend.pass(ms(10));
+        backend.answer(ticket);
+    }
+    assert!((48..=50).contains(&of_window), "{of_window}");
+}
+
+#[test]
+fn clients_without_login_fill_half_the_queue() {
+    let mut backend = Backend::with_limits(SchedulerLimits { workers: 1, queue: 10, ..LIMITS });
+    let login = |address: u8| {
+        let template = CallTemplate::new("POST /access/ticket".into());
+        ScheduledCall::new(ClientGroup::without_login(address), template, (), 0, true)
+    };
+    for address in 0..5 {
+        backend.enqueue(login(address));
+    }
+    let now = backend.now;
+    assert_eq!(backend.scheduler.enqueue(login(9), now), Err(QueueLimit::Queue));
+    backend.enqueue_many(5, &read("window", "x"));
+    assert_eq!(backend.scheduler.enqueue(read("window", "x"), now), Err(QueueLimit::Queue));
+    backend.started();
+    assert!(backend.scheduler.enqueue(login(9), now).is_ok());
 }
 
 #[test]

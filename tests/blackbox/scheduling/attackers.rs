@@ -168,12 +168,14 @@ fn tickets_of_one_user_share_turns() {
     queues.wait_until_idle();
 }
 
-/// Each of them is a client: a window waits for one call of each at most.
+/// Networks cost nothing, so all clients without a login take turns together.
 #[test]
-fn many_networks_delay_a_window_one_round() {
+fn many_networks_do_not_delay_a_window() {
     const NETWORKS: usize = 200;
     let (site, queues) = (site(WORKERS), Queues::new());
-    let gate = start(&site, &queues, &BEHIND_A_PROXY);
+    // They may fill half of the queue.
+    let sets = [&BEHIND_A_PROXY[..], &["backend.queue=1500"]].concat();
+    let gate = start(&site, &queues, &sets);
     let mut window = gate.connect();
     let time = Duration::from_millis(20);
     let calls = (0..2 * NETWORKS).map(|number| {
@@ -184,8 +186,7 @@ fn many_networks_delay_a_window_one_round() {
     let headers = format!("{}X-Real-IP: 192.0.2.9\r\n", site.cookie("root@pam"));
     let passed =
         overtaken(&site, &mut window, |number| head(&call(CONFIG, Duration::ZERO, number), &headers));
-    println!("{passed} calls of {NETWORKS} networks went before the window");
-    assert!(passed <= NETWORKS + SLACK, "{passed} calls of {NETWORKS} networks went before the window");
+    assert!(passed <= SLACK, "{passed} calls of {NETWORKS} networks went before the window");
     assert!(sessions.iter_mut().all(|session| session.reply(false).status == 200));
     queues.wait_until_idle();
 }

@@ -62,7 +62,7 @@ fn says_why(replies: &[(usize, Reply)]) {
 #[test]
 fn a_restarted_daemon_serves_those_that_wait() {
     let mut site = site(WORKERS);
-    site.write(SETTINGS, format!("[backend]\nworkers = {WORKERS}\n{TIMES}"));
+    site.write(SETTINGS, TIMES);
     let gate = Nodegate::start(&site, &[]);
     let sent = send(&site, &gate);
     let address = site.daemon.address().parse().unwrap();
@@ -81,7 +81,7 @@ fn a_restarted_daemon_serves_those_that_wait() {
 #[test]
 fn without_a_daemon_those_that_wait_get_595() {
     let mut site = site(WORKERS);
-    site.write(SETTINGS, format!("[backend]\nworkers = {WORKERS}\n{TIMES}"));
+    site.write(SETTINGS, TIMES);
     let gate = Nodegate::start(&site, &[]);
     let sent = send(&site, &gate);
     let spare = daemon(&site, WORKERS, Listen::Free);
@@ -157,7 +157,7 @@ fn reloads_without_and_with_limit_lose_none() {
 #[test]
 fn a_new_binary_keeps_those_that_wait() {
     let site = site(0);
-    site.write(SETTINGS, format!("[backend]\nworkers = {WORKERS}\n{TIMES}"));
+    site.write(SETTINGS, TIMES);
     let mut installed = Installed::new(&site);
     let mut gate = Nodegate::spawn(&mut installed.command(&Nodegate::prepared(&site, "pve", &[])));
     let sent = send(&site, &gate);

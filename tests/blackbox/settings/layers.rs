@@ -182,8 +182,8 @@ fn values_mean_the_same_in_every_layer() {
 }
 
 const QUEUE_DEFAULTS: [(&str, &str); 6] = [
-    ("backend.workers", "0"),
-    ("backend.unprivileged_workers", "0"),
+    ("backend.workers", "3"),
+    ("backend.unprivileged_workers", "3"),
     ("backend.slow_call", "0.5"),
     ("backend.queue", "1024"),
     ("backend.queue_per_client", "256"),

@@ -17,7 +17,7 @@ fn the_daemons_own_files_set_the_worker_counts() {
     for (site, daemon, proxy) in
         [(Site::pve(), "pvedaemon", "pveproxy"), (Site::pmg(), "pmgdaemon", "pmgproxy")]
     {
-        let default = KEYS.map(|key| format!("{key} = 0  (profile)"));
+        let default = KEYS.map(|key| format!("{key} = 3  (profile)"));
         assert_eq!(values(&site), default);
         let [daemon, proxy] = [daemon, proxy].map(|name| format!("/etc/default/{name}"));
         site.write(&daemon, "DEBUG=1\nMAX_WORKERS=4\nMAX_WORKERS=\"7\" # busy\n");
@@ -51,7 +51,7 @@ fn a_setting_overrides_the_daemons_file() {
     assert_eq!(answer["settings"]["backend.workers"]["value"], json!(0));
 }
 
-/// Then there is no limit. The daemon's file is not nodegate's, so nothing in it is an error.
+/// The daemon starts three workers then. Its file is not nodegate's, so nothing in it is an error.
 #[test]
 fn a_wrong_worker_count_is_a_warning() {
     let site = Site::pve();
@@ -62,9 +62,9 @@ fn a_wrong_worker_count_is_a_warning() {
         assert_eq!(outcome.code, 0, "{outcome:?}");
         outcome.complains(&format!(
             "{file}:1: MAX_WORKERS (backend.workers): warning: must be a whole number from 1 to 127, not '{wrong}'; \
-             using 0"
+             using 3"
         ));
-        assert_eq!(outcome.setting("backend.workers"), "backend.workers = 0  (profile)");
+        assert_eq!(outcome.setting("backend.workers"), "backend.workers = 3  (profile)");
     }
     site.write("/etc/default/pvedaemon", "if true; then MAX_WORKERS=5; fi\n");
     let outcome = Outcome::check(&site, &[]);

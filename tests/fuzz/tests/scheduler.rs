@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 const SLOW_CALL: Duration = Duration::from_millis(500);
+/// Calls that are less work than this for each worker may be ahead of it.
+const WORK_AHEAD: Duration = Duration::from_millis(5);
 
 /// One step of a test.
 #[derive(Clone, Debug)]
@@ -42,7 +44,11 @@ struct Known {
     ticket: Ticket,
     arrived: Instant,
     started: Option<Instant>,
-    /// whether it was expected to be slow when it started
+    /// when the daemon will have answered
+    ends: Option<Instant>,
+    /// what it was expected to cost when it started
+    expected: Duration,
+    /// whether it was expected to be slow then
     started_slow: bool,
     /// answered, failed, or left
     is_over: bool,
@@ -66,13 +72,19 @@ struct Model {
     numbers: HashMap<Ticket, usize>,
     /// calls that have started, in order
     starts: Vec<usize>,
+    /// calls that have started, but have not been sent
+    unsent: Vec<usize>,
+    /// when each worker of the daemon is free: it takes calls in the order in which they come
+    workers: Vec<Instant>,
 }
 
 impl Model {
     fn new(limits: SchedulerLimits) -> Self {
         let now = Instant::now();
         let scheduler = Scheduler::new(limits, now);
-        Self { scheduler, now, known: Vec::new(), numbers: HashMap::new(), starts: Vec::new() }
+        let workers = vec![now; limits.workers];
+        let (known, starts, unsent) = (Vec::new(), Vec::new(), Vec::new());
+        Self { scheduler, now, known, numbers: HashMap::new(), starts, unsent, workers }
     }
 
     fn steps(&mut self, steps: &[Step]) {
@@ -89,6 +101,7 @@ impl Model {
             Step::Workers(workers) => {
                 let limits = SchedulerLimits { workers: *workers, ..*self.scheduler.limits() };
                 self.scheduler.set_limits(limits);
+                self.workers.resize(self.workers.len().max(*workers), self.now);
             }
         }
         self.start_all();
@@ -114,8 +127,17 @@ impl Model {
         assert!(at_once.is_some() || (all < limits.queue && own < limits.queue_per_client));
         let number = self.known.len();
         let (arrival, arrived) = (arrival.clone(), self.now);
-        let (started, started_slow, is_over) = (None, false, false);
-        self.known.push(Known { arrival, call, ticket, arrived, started, started_slow, is_over });
+        self.known.push(Known {
+            arrival,
+            call,
+            ticket,
+            arrived,
+            started: None,
+            ends: None,
+            expected: Duration::ZERO,
+            started_slow: false,
+            is_over: false,
+        });
         assert!(self.numbers.insert(ticket, number).is_none(), "a ticket came twice");
         if at_once.is_some() {
             assert_eq!(all, 0, "a call went past those that wait");
@@ -136,7 +158,7 @@ impl Model {
 
     fn next_end(&self) -> Option<(Instant, usize)> {
         let running = self.known.iter().enumerate().filter(|(_, known)| known.runs());
-        running.map(|(number, known)| (known.started.unwrap() + known.arrival.cost, number)).min()
+        running.map(|(number, known)| (known.ends.unwrap(), number)).min()
     }
 
     fn end(&mut self, number: usize, outcome: CallOutcome) {
@@ -155,10 +177,19 @@ impl Model {
     }
 
     fn start_all(&mut self) {
-        while let Some(started) = self.scheduler.start_next(self.now) {
-            let number = self.numbers[&started.ticket];
-            assert_eq!(started.waited, self.now - self.known[number].arrived);
-            self.note_start(number);
+        loop {
+            while let Some(started) = self.scheduler.start_next(self.now) {
+                let number = self.numbers[&started.ticket];
+                assert_eq!(started.waited, self.now - self.known[number].arrived);
+                self.note_start(number);
+                self.unsent.push(number);
+            }
+            if self.unsent.is_empty() {
+                return;
+            }
+            for number in std::mem::take(&mut self.unsent) {
+                self.scheduler.note_sent(self.known[number].ticket);
+            }
         }
     }
 
@@ -166,7 +197,8 @@ impl Model {
     fn note_start(&mut self, number: usize) {
         assert!(self.known[number].waits(), "started twice, or after its client has left");
         let starting = &self.known[number];
-        for earlier in self.known[..number].iter().filter(|known| known.waits()) {
+        let is_unsent = |earlier: usize| self.known[earlier].waits() || self.unsent.contains(&earlier);
+        for earlier in (0..number).filter(|earlier| is_unsent(*earlier)).map(|earlier| &self.known[earlier]) {
             if earlier.arrival.client != starting.arrival.client {
                 continue;
             }
@@ -174,19 +206,44 @@ impl Model {
             let writes = earlier.arrival.is_write || starting.arrival.is_write;
             assert!(!(same_connection && writes), "{starting:?} overtakes {earlier:?}");
             assert!(
-                same_connection || earlier.arrival.storage != starting.arrival.storage || self.has_writes(),
+                !earlier.waits()
+                    || same_connection
+                    || earlier.arrival.storage != starting.arrival.storage
+                    || self.has_writes(),
                 "calls of one client to one storage changed places"
             );
         }
         let workers = self.scheduler.limits().workers;
         let running = self.scheduler.running();
-        assert!(running.len() <= workers, "{} of {workers} workers", running.len());
         let is_slow = running.iter().any(|running| running.ticket == starting.ticket && running.is_slow);
         let slow = running.iter().filter(|running| running.is_slow).count();
         assert!(!is_slow || slow <= slow_workers(workers), "{slow} slow calls of {workers} workers");
+        let expected = self.scheduler.costs().expected(&starting.call, SLOW_CALL, self.now).cost;
+        self.known[number].expected = expected;
         self.known[number].started = Some(self.now);
+        let worker = self.workers.iter_mut().min().unwrap();
+        *worker = self.now.max(*worker) + self.known[number].arrival.cost;
+        self.known[number].ends = Some(*worker);
         self.known[number].started_slow = is_slow;
         self.starts.push(number);
+        self.check_room(number);
+    }
+
+    /// More calls than workers run only if they are milliseconds of work.
+    fn check_room(&self, starting: usize) {
+        let workers = self.scheduler.limits().workers;
+        let running = self.scheduler.running();
+        if running.len() <= workers {
+            return;
+        }
+        let quick = running.iter().filter(|running| !running.is_slow);
+        let known = quick.map(|running| &self.known[self.numbers[&running.ticket]]);
+        let work: Duration = known.map(|known| known.expected.min(SLOW_CALL)).sum();
+        let slow = running.iter().filter(|running| running.is_slow).count();
+        let quick_workers = u32::try_from(workers.saturating_sub(slow)).unwrap();
+        let is_slow = self.known[starting].started_slow;
+        let bound = WORK_AHEAD * (quick_workers + u32::from(is_slow));
+        assert!(work <= bound, "{work:?} of calls at {workers} workers, of which {slow} have slow calls");
     }
 
     fn has_writes(&self) -> bool {

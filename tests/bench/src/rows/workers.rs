@@ -90,7 +90,7 @@ fn scenes() -> [Scene; 5] {
 /// The contenders, by the way to start them.
 type Started = (&'static str, fn(&Lab, Job) -> Result<Proxy>);
 const CONTENDERS: [Started; 5] = [
-    ("nodegate", |lab, job| proxy::nodegate(lab, job, PROXY_CORE, &["backend.workers=3"])),
+    ("nodegate", |lab, job| proxy::nodegate(lab, job, PROXY_CORE, &[])),
     (UNLIMITED, |lab, job| proxy::nodegate(lab, job, PROXY_CORE, &["backend.workers=0"])),
     ("nginx", |lab, job| proxy::nginx(lab, job, "")),
     ("HAProxy", proxy::haproxy),
