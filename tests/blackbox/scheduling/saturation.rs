@@ -58,7 +58,10 @@ fn long_waits_are_logged_once() {
     // A call that comes later has its line in the log after those of the others.
     assert_eq!(gate.get("/nope", "").status, 404);
     let line = line(&gate, &address);
-    assert!(line.contains("GET /nodes/{node}/"), "a template: {line}");
+    assert!(
+        line.contains("1 call of GET /nodes/{node}/qemu/{vmid}/config ("),
+        "what holds the worker: {line}"
+    );
 }
 
 /// Each daemon has its own line, also if it answers no call.

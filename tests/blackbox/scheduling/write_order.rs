@@ -4,9 +4,10 @@ use std::process::Command;
 
 use nodegate_standin::Recorded;
 
-use super::held::{Queues, held, occupy};
+use super::held::{Queues, begin, held, occupy};
 use super::{CONFIG, number, place, site};
 use crate::http2::wire::{END_HEADERS, END_STREAM, HEADERS, STATUS_200, Wire, request};
+use crate::support::nodegate::eventually;
 use crate::support::{Nodegate, Site};
 
 const START: &str = "/api2/json/nodes/node1/qemu/100/status/start";
@@ -99,6 +100,31 @@ fn writes_keep_their_order_while_all_wait() {
     assert!(place(&order, 1) < place(&order, 5), "a read went before a write that came earlier");
     assert!(place(&order, 5) < place(&order, 6), "a write went before a read that came earlier");
     assert_eq!(busy.remove(0).reply(false).status, 200);
+}
+
+/// Three workers that become free at the same time.
+#[test]
+fn freed_workers_take_writes_in_order() {
+    const ROUNDS: usize = 10;
+    let (site, queues) = (site(0), Queues::new());
+    let sets = ["http2=true", "backend.workers=3", "backend.slow_call=60", &queues.setting()];
+    let gate = Nodegate::start(&site, &sets);
+    let cookie = site.cookie("busy@pam");
+    for round in 0..ROUNDS {
+        site.daemon.clear();
+        let hold = format!("busy{round}");
+        let mut busy: Vec<_> = (0..3).map(|_| begin(&gate, &held(CONFIG, &hold, 10_000), &cookie)).collect();
+        eventually("the workers are busy", || site.daemon.requests().len() == 3);
+        let mut connection = Connection::new(&site, &gate, "root@pam");
+        for sent in 0..STREAMS {
+            connection.send("POST", &format!("{START}?number={sent}"));
+        }
+        queues.wait_until_waiting(STREAMS);
+        site.daemon.release(&hold);
+        connection.all_succeed();
+        assert_eq!(writes(&site), (0..STREAMS).collect::<Vec<_>>(), "round {round}");
+        assert!(busy.iter_mut().all(|session| session.reply(false).status == 200));
+    }
 }
 
 /// As long as nothing on the connection changes anything.
