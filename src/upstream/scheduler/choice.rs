@@ -5,9 +5,10 @@
 //! 2004). There are two lanes, for quick and for slow calls; within a lane the clients take turns. Slow calls hold at
 //! most all workers but one.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::call::{CallOutcome, QueueLimit, ScheduledCall, SchedulerLimits, Ticket};
+use super::call::{CallOutcome, ClientGroup, QueueLimit, ScheduledCall, SchedulerLimits, Ticket};
 use super::cost::CostTable;
 use super::lane::WaitingCall;
 use super::lanes::{Charge, LaneKind, Lanes};
@@ -64,9 +65,9 @@ impl Scheduler {
         &self.costs
     }
 
-    /// The calls that the backend has.
-    pub fn running(&self) -> &[RunningCall] {
-        self.running.as_slice()
+    /// The calls that the backend has, in the order in which they were sent.
+    pub fn running(&self) -> &VecDeque<RunningCall> {
+        self.running.calls()
     }
 
     /// The number of calls that wait.
@@ -93,7 +94,7 @@ impl Scheduler {
         let expected = self.costs.expected(call, self.limits.slow_call, now);
         let kind = LaneKind::from_slow(expected.is_slow);
         let cost = self.charge(kind, expected.cost);
-        if !self.has_worker(kind) || !self.has_room(kind, cost, now) {
+        if !self.has_worker(kind) || !self.has_room(kind, call.group, cost, now) {
             return None;
         }
         let charge = self.lanes.pass(kind, call, cost, now);
@@ -134,15 +135,16 @@ impl Scheduler {
             return None;
         }
         self.notice_slow_calls(now);
-        if !self.running.has_room(Duration::ZERO, now) {
+        if !self.running.has_free_worker() && !self.running.has_room_ahead(MIN_CHARGE, now) {
             return None;
         }
         let overdue_after = self.limits.queue_timeout / OVERDUE_DIVISOR;
         let slow = may_be_slow && self.has_worker(LaneKind::Slow);
         let turn = self.lanes.next(true, slow, overdue_after, now)?;
         let call = self.lanes.call_of(&turn)?;
+        let group = call.group;
         let cost = self.charge(turn.kind, self.costs.expected(call, self.limits.slow_call, now).cost);
-        if !self.has_room(turn.kind, cost, now) {
+        if !self.has_room(turn.kind, group, cost, now) {
             return None;
         }
         let (taken, charge) = self.lanes.take(&turn, cost, now)?;
@@ -200,10 +202,11 @@ impl Scheduler {
     }
 
     /// Whether a worker is free, or free within milliseconds, for a call that costs so much.
-    fn has_room(&mut self, kind: LaneKind, cost: Duration, now: Instant) -> bool {
+    fn has_room(&mut self, kind: LaneKind, group: ClientGroup, cost: Duration, now: Instant) -> bool {
         // A slow call takes its worker for long, so it needs no room beside the quick ones.
         let more = if kind == LaneKind::Quick { cost } else { Duration::ZERO };
-        self.running.has_room(more, now)
+        self.running.has_free_worker()
+            || (self.running.has_room_ahead(more, now) && self.running.may_be_ahead(group))
     }
 
     /// A call that runs for longer than a quick one counts as slow from now on, and so do waiting ones like it.

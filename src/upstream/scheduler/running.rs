@@ -1,15 +1,19 @@
 //! The calls that a backend has, and how much work they are.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::call::{ScheduledCall, Ticket};
+use super::call::{ClientGroup, ScheduledCall, Ticket};
 use super::lanes::{Charge, LaneKind};
 
 /// Quick calls may wait in the daemon if they are less work than this for each worker. A worker that answers sooner
 /// than nodegate can send the next call would be idle in between.
-const WORK_AHEAD: Duration = Duration::from_millis(5);
+const WORK_AHEAD: Duration = Duration::from_millis(10);
 /// If a quick call takes for so long, no call waits in the daemon: the expected costs are wrong.
-const STALLED: Duration = Duration::from_millis(20);
+const STALLED: Duration = Duration::from_millis(40);
+/// A client has at most so many calls for each worker if some wait in the daemon, because what they cost may differ
+/// from what they were expected to.
+const CALLS_OF_CLIENT: usize = 2;
 
 /// A call that a worker has, or will have within milliseconds.
 #[derive(Clone, Debug)]
@@ -29,7 +33,7 @@ pub struct RunningCall {
 pub(super) struct RunningCalls {
     workers: usize,
     /// in the order in which they were sent
-    calls: Vec<RunningCall>,
+    calls: VecDeque<RunningCall>,
     slow: usize,
     /// expected cost of all quick calls
     quick_work: Duration,
@@ -39,7 +43,7 @@ pub(super) struct RunningCalls {
 
 impl RunningCalls {
     pub(super) fn new(workers: usize, now: Instant) -> Self {
-        Self { workers, calls: Vec::new(), slow: 0, quick_work: Duration::ZERO, quick_since: now }
+        Self { workers, calls: VecDeque::new(), slow: 0, quick_work: Duration::ZERO, quick_since: now }
     }
 
     /// Calls beyond the workers run on.
@@ -47,7 +51,8 @@ impl RunningCalls {
         self.workers = workers;
     }
 
-    pub(super) fn as_slice(&self) -> &[RunningCall] {
+    /// In the order in which they were sent.
+    pub(super) fn calls(&self) -> &VecDeque<RunningCall> {
         &self.calls
     }
 
@@ -56,15 +61,22 @@ impl RunningCalls {
         self.slow
     }
 
-    /// Whether a worker has no call, or is expected to end its calls and another one that costs `more` within
-    /// milliseconds.
-    pub(super) fn has_room(&mut self, more: Duration, now: Instant) -> bool {
-        self.workers == 0 || self.calls.len() < self.workers || self.has_room_ahead(more, now)
+    /// Whether a worker has no call.
+    pub(super) fn has_free_worker(&self) -> bool {
+        self.workers == 0 || self.calls.len() < self.workers
     }
 
-    fn has_room_ahead(&mut self, more: Duration, now: Instant) -> bool {
+    /// Whether the workers are expected to end their quick calls, and another one that costs `more`, within
+    /// milliseconds.
+    pub(super) fn has_room_ahead(&mut self, more: Duration, now: Instant) -> bool {
         let quick_workers = as_u32(self.workers.saturating_sub(self.slow));
         self.quick_work + more < WORK_AHEAD * quick_workers && !self.has_quick_older(STALLED, now)
+    }
+
+    /// Whether a client may have one more call, although no worker is free.
+    pub(super) fn may_be_ahead(&self, group: ClientGroup) -> bool {
+        let calls = self.calls.iter().filter(|running| running.call.group == group);
+        calls.count() < self.workers.saturating_mul(CALLS_OF_CLIENT)
     }
 
     pub(super) fn begin(
@@ -83,7 +95,7 @@ impl RunningCalls {
             LaneKind::Slow => self.slow += 1,
         }
         let is_slow = lane == LaneKind::Slow;
-        self.calls.push(RunningCall {
+        self.calls.push_back(RunningCall {
             ticket,
             call,
             since: now,
@@ -98,7 +110,7 @@ impl RunningCalls {
     /// Takes a call out, with its cost: the time for which a worker has had it.
     pub(super) fn end(&mut self, ticket: Ticket, now: Instant) -> Option<(RunningCall, Duration)> {
         let position = self.calls.iter().position(|running| running.ticket == ticket)?;
-        let ended = self.calls.remove(position);
+        let ended = self.calls.remove(position)?;
         self.note_work(now);
         if ended.is_slow {
             self.slow -= 1;

@@ -214,7 +214,7 @@ fn waiting_calls_change_lanes_when_their_storage_recovers() {
     let tickets: Vec<_> = (0..6).map(|_| backend.enqueue(storage.clone())).collect();
     for ticket in &tickets[..3] {
         assert_eq!(backend.started(), [*ticket], "one slow call at a time");
-        backend.pass(ms(5));
+        backend.pass(ms(20));
         backend.answer(*ticket);
     }
     assert_eq!(backend.started(), tickets[3..5], "trusted again");
@@ -309,61 +309,78 @@ fn quick_and_slow_calls_share_the_time() {
     assert!((0.4..0.6).contains(&share), "{share}");
 }
 
-/// Workers that answer sooner than the next call can come have calls ahead: 5 ms of work each.
+/// Enqueues a call of each of so many clients.
+fn enqueue_clients(backend: &mut Backend, clients: usize) {
+    for client in 0..clients {
+        backend.enqueue(read(&format!("client {client}"), "x"));
+    }
+}
+
+/// Workers that answer sooner than the next call can come have calls ahead: less than 10 ms of work each.
 #[test]
 fn very_quick_calls_wait_in_the_daemon() {
-    for (cost, most) in [(ms(8), 3), (ms(5), 3), (ms(4), 3), (ms(3), 4), (ms(1), 14), (ms(0), 149)] {
+    for (cost, most) in [(ms(8), 3), (ms(5), 5), (ms(4), 7), (ms(3), 9), (ms(1), 29), (ms(0), 299)] {
         let mut backend = Backend::new(3);
-        let call = read("a", "x");
-        backend.teach(&call, cost, 1);
-        backend.enqueue_many(200, &call);
+        backend.teach(&read("a", "x"), cost, 1);
+        enqueue_clients(&mut backend, 400);
         assert_eq!(backend.started().len(), most, "calls of {cost:?}");
     }
+}
+
+/// A client may send cheap calls first, and then dear ones of the same template.
+#[test]
+fn one_client_has_two_calls_a_worker() {
+    let mut backend = Backend::new(3);
+    let call = read("a", "x");
+    backend.teach(&call, ms(0), 1);
+    backend.enqueue_many(100, &call);
+    assert_eq!(backend.started().len(), 6);
+    assert!(backend.scheduler.start_now(&read("b", "x"), backend.now).is_none(), "others wait");
+    enqueue_clients(&mut backend, 2);
+    assert_eq!(backend.started().len(), 2, "a client that comes now goes first");
 }
 
 #[test]
 fn unknown_calls_do_not_wait_in_the_daemon() {
     let mut backend = Backend::new(3);
-    let quick = read("a", "x");
-    backend.teach(&quick, ms(1), 1);
-    backend.enqueue_many(5, &quick);
-    assert_eq!(backend.started().len(), 5);
+    backend.teach(&read("a", "x"), ms(1), 1);
+    enqueue_clients(&mut backend, 15);
+    assert_eq!(backend.started().len(), 15);
     let unknown = read_of("b", "unknown");
     assert_eq!(backend.scheduler.start_now(&unknown, backend.now), None);
     let unknown = backend.enqueue(unknown);
-    backend.enqueue_many(5, &quick);
+    backend.enqueue_many(5, &read("a", "x"));
     assert!(backend.started().is_empty(), "no call overtakes the client whose turn it is");
     let running: Vec<_> = backend.scheduler.running().iter().map(|running| running.ticket).collect();
-    running[..3].iter().for_each(|ticket| backend.answer(*ticket));
-    assert_eq!(backend.started(), [unknown]);
+    running[..6].iter().for_each(|ticket| backend.answer(*ticket));
+    assert_eq!(backend.started()[0], unknown);
 }
 
 /// A call that takes long although it should not has calls behind it: no more follow.
 #[test]
 fn no_call_follows_a_stalled_one() {
     let mut backend = Backend::new(3);
-    let call = read("a", "x");
-    backend.teach(&call, ms(1), 1);
-    backend.enqueue_many(40, &call);
+    backend.teach(&read("a", "x"), ms(1), 1);
+    enqueue_clients(&mut backend, 40);
     let first = backend.started();
-    assert_eq!(first.len(), 14);
-    backend.pass(ms(21));
-    first[..5].iter().for_each(|ticket| backend.answer(*ticket));
+    assert_eq!(first.len(), 29);
+    backend.pass(ms(41));
+    first[..20].iter().for_each(|ticket| backend.answer(*ticket));
     assert!(backend.started().is_empty());
-    first[5..11].iter().for_each(|ticket| backend.answer(*ticket));
+    first[20..26].iter().for_each(|ticket| backend.answer(*ticket));
     assert!(backend.started().is_empty(), "three are left");
-    backend.answer(first[11]);
+    backend.answer(first[26]);
     assert_eq!(backend.started().len(), 1, "a worker is free");
 }
 
 #[test]
 fn slow_calls_get_a_worker_beside_quick_ones() {
     let mut backend = Backend::new(3);
-    let (quick, dead) = (read("a", "x"), read_of("b", "dead"));
-    backend.teach(&quick, ms(1), 1);
+    let dead = read_of("b", "dead");
+    backend.teach(&read("a", "x"), ms(1), 1);
     backend.teach(&dead, ms(8000), 1);
-    backend.enqueue_many(60, &quick);
-    assert_eq!(backend.started().len(), 14);
+    enqueue_clients(&mut backend, 60);
+    assert_eq!(backend.started().len(), 29);
     backend.enqueue_many(5, &dead);
     assert_eq!(backend.started().len(), 1, "the other two workers have work for longer than they may");
 }
@@ -375,7 +392,7 @@ fn a_wait_in_the_daemon_costs_nothing() {
     let call = read("a", "x");
     backend.teach(&call, ms(1), 1);
     for _ in 0..20 {
-        backend.enqueue_many(4, &call);
+        backend.enqueue_many(2, &call);
         for ticket in backend.started() {
             backend.pass(ms(1));
             backend.answer(ticket);

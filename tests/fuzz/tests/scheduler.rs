@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 const SLOW_CALL: Duration = Duration::from_millis(500);
 /// Calls that are less work than this for each worker may be ahead of it.
-const WORK_AHEAD: Duration = Duration::from_millis(5);
+const WORK_AHEAD: Duration = Duration::from_millis(10);
 
 /// One step of a test.
 #[derive(Clone, Debug)]
@@ -236,6 +236,9 @@ impl Model {
         if running.len() <= workers {
             return;
         }
+        let group = ClientGroup::new(self.known[starting].arrival.client);
+        let own = running.iter().filter(|running| running.call.group == group).count();
+        assert!(own <= 2 * workers, "{own} calls of one client at {workers} workers");
         let quick = running.iter().filter(|running| !running.is_slow);
         let known = quick.map(|running| &self.known[self.numbers[&running.ticket]]);
         let work: Duration = known.map(|known| known.expected.min(SLOW_CALL)).sum();
