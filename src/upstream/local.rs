@@ -42,8 +42,9 @@ pub(super) struct WorkerReservation {
 /// A worker that works on a request. Dropping it gives the worker back.
 #[derive(Debug)]
 struct BusyWorker {
+    /// dropped first: the next request is counted as soon as the worker is free
+    counted: GaugeGuard,
     slot: WorkerSlot,
-    _counted: GaugeGuard,
 }
 
 impl LocalDaemon {
@@ -79,8 +80,9 @@ impl WorkerReservation {
 
     /// Gives the worker back: the head of its answer is here.
     pub(super) fn finish(&mut self) {
-        if let Some(worker) = self.worker.take() {
-            worker.slot.answered();
+        if let Some(BusyWorker { counted, slot }) = self.worker.take() {
+            drop(counted);
+            slot.answered();
         }
     }
 }
@@ -88,7 +90,7 @@ impl WorkerReservation {
 impl DaemonQueue {
     fn begin_work(&self, slot: WorkerSlot) -> BusyWorker {
         request_context::pass_queue();
-        BusyWorker { _counted: self.metrics.begin_work(slot.waited()), slot }
+        BusyWorker { counted: self.metrics.begin_work(slot.waited()), slot }
     }
 
     async fn wait(&self, call: ScheduledCall) -> Result<BusyWorker, QueueError> {

@@ -254,15 +254,15 @@ fn dead_storages_share_whatever_clients_they_have() {
     for client in clients {
         backend.enqueue_many(20, &read(client, "a"));
     }
-    backend.enqueue_many(20, &read("lonely", "b"));
-    let mut lonely = 0;
+    backend.enqueue_many(20, &read("single", "b"));
+    let mut of_single = 0;
     for _ in 0..20 {
         let ticket = backend.started()[0];
-        lonely += i32::from(ticket.group == ClientGroup::new("lonely"));
+        of_single += i32::from(ticket.group == ClientGroup::new("single"));
         backend.pass(ms(8000));
         backend.answer(ticket);
     }
-    assert!((9..=11).contains(&lonely), "{lonely} of 20");
+    assert!((9..=11).contains(&of_single), "{of_single} of 20");
 }
 
 /// Where quick and slow calls wait, the lanes share the time of the workers.
