@@ -25,7 +25,7 @@ struct Options {
     /// The binary to measure
     #[arg(long, default_value = "target/release/nodegate")]
     nodegate: PathBuf,
-    /// Another build to measure in the same run, in the rows of calls, handshakes and consoles; may be given again
+    /// Another build to measure in the same run, in the rows of calls, files, handshakes, tunnels and consoles; may be given again
     #[arg(long, value_name = "BINARY")]
     beside: Vec<PathBuf>,
     /// Interleaved runs of each contender

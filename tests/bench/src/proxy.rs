@@ -162,9 +162,9 @@ fn nodegate_command(lab: &Lab, binary: &Path, profile: &Path, port: u16, cores: 
 }
 
 /// nodegate's spice profile, its shipped settings but one worker.
-pub(crate) fn nodegate_spice(lab: &Lab) -> Result<Proxy> {
+pub(crate) fn nodegate_spice(lab: &Lab, binary: &Path) -> Result<Proxy> {
     let port = free_port()?;
-    let mut command = nodegate_command(lab, &lab.nodegate, Path::new("spice"), port, PROXY_CORE);
+    let mut command = nodegate_command(lab, binary, Path::new("spice"), port, PROXY_CORE);
     command.args(["--set", "workers=1"]);
     Proxy::start(command, loopback(port))
 }

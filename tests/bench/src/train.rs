@@ -110,7 +110,7 @@ fn consoles(lab: &Lab) -> Result<()> {
 
 fn tunnels(lab: &Lab) -> Result<()> {
     let machine = listen(61_000..61_999)?;
-    let proxy = proxy::nodegate_spice(lab)?;
+    let proxy = proxy::nodegate_spice(lab, &lab.nodegate)?;
     let target = lab.keys.spice_target(&demo::node_name(), 100, machine.local_addr()?.port(), now());
     let path = tunnel::Path { proxy: proxy.address, connect: Some(&target), machine: &machine, pid: None };
     for direction in [Direction::ToViewer, Direction::ToMachine] {

@@ -36,17 +36,12 @@ fn a_daemon_gets_no_more_requests_than_workers() {
     let gate = Nodegate::start(&site, &["backend.workers=2", "workers=3"]);
     let started = Instant::now();
     let cookie = site.cookie("root@pam");
-    all_at_once(&[(); 6], |()| {
-        assert_eq!(gate.get(QUICK, &cookie).status, 200);
-        assert!(site.daemon.open() <= 2, "{}", site.daemon.open());
-    });
+    all_at_once(&[(); 6], |()| assert_eq!(gate.get(QUICK, &cookie).status, 200));
+    assert_eq!(site.daemon.most_at_once(), 2);
     assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
     let gate = Nodegate::start(&site, &["backend.workers=0"]);
-    let started = Instant::now();
-    all_at_once(&[(); 6], |()| {
-        assert_eq!(gate.get(QUICK, &cookie).status, 200);
-    });
-    assert!(started.elapsed() < Duration::from_millis(900), "no limit: {:?}", started.elapsed());
+    all_at_once(&[(); 6], |()| assert_eq!(gate.get(QUICK, &cookie).status, 200));
+    assert!(site.daemon.most_at_once() > 2, "no limit");
 }
 
 fn assert_saturated(reply: &Reply, text: &str) {

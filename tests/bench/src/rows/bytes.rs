@@ -126,17 +126,20 @@ fn tunnels(lab: &Lab, plan: &Plan, ways: &[Option<Direction>]) -> Result<Vec<Row
     let backend = machine.local_addr()?;
     let large = "  tune.bufsize 131072\n  tune.pipesize 262144\n";
     let splice = "  option splice-auto\n";
-    let proxies: [(&'static str, Start<'_>); 4] = [
-        ("nodegate", Box::new(|| proxy::nodegate_spice(lab))),
+    let mut proxies: Vec<(&'static str, Start<'_>)> = vec![
+        ("nodegate", Box::new(|| proxy::nodegate_spice(lab, &lab.nodegate))),
         ("HAProxy", Box::new(|| proxy::haproxy_tcp(lab, backend, false, "", ""))),
         ("HAProxy 128k", Box::new(|| proxy::haproxy_tcp(lab, backend, false, large, ""))),
         ("HAProxy splice", Box::new(|| proxy::haproxy_tcp(lab, backend, false, large, splice))),
     ];
+    for (name, binary) in &lab.builds {
+        proxies.push((*name, Box::new(move || proxy::nodegate_spice(lab, binary))));
+    }
     let duration = Duration::from_secs_f64(plan.seconds.min(3.0));
     let run = |name: &'static str, proxy: &Proxy, direction: Option<Direction>| -> Result<Sample> {
         // A target is good for 40 s.
         let target = lab.keys.spice_target(&demo::node_name(), 100, port, now());
-        let connect = (name == "nodegate").then_some(target.as_str());
+        let connect = is_nodegate(name).then_some(target.as_str());
         let path = tunnel::Path { proxy: proxy.address, connect, machine: &machine, pid: Some(proxy.pid()) };
         match direction {
             Some(direction) => tunnel::bulk(&path, direction, duration).map(bulk),
@@ -185,8 +188,7 @@ fn consoles(lab: &Lab, plan: &Plan, ways: &[Option<Direction>]) -> Result<Vec<Ro
             };
             return tunnel::echo(&path, rounds(plan)).map(echo);
         }
-        let is_nodegate = name == "nodegate" || name.starts_with(BUILD);
-        let websocket = is_nodegate.then_some((url.as_str(), headers.as_str()));
+        let websocket = is_nodegate(name).then_some((url.as_str(), headers.as_str()));
         let path =
             console::Path { proxy: proxy.address, websocket, console: &machine, pid: Some(proxy.pid()) };
         match direction {
@@ -207,6 +209,10 @@ fn consoles(lab: &Lab, plan: &Plan, ways: &[Option<Direction>]) -> Result<Vec<Ro
             ]
         }
     }))
+}
+
+fn is_nodegate(contender: &str) -> bool {
+    contender == "nodegate" || contender.starts_with(BUILD)
 }
 
 /// Where the console's websocket is.

@@ -23,11 +23,16 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let nodegate = proxy::nodegate(lab, job, PROXY_CORE, &[])?;
     let beforehand = proxy::nginx(lab, job, "gzip_static on; gzip off;")?;
     let default = proxy::nginx(lab, job, "gzip on;")?;
+    let others: Vec<_> =
+        proxy::other_builds(lab, job).map(|(name, start)| Ok((name, start()?))).collect::<Result<_>>()?;
     let identity = Load::new(&lab.path(""), "identity", &[request(SCRIPT_URL, "")])?;
     let gzip = Load::new(&lab.path(""), "gzip", &[request(SCRIPT_URL, "Accept-Encoding: gzip\r\n")])?;
     let row = |id, job: &str, load: &Load, proxies: &[(&'static str, &Proxy)], goals| -> Result<Row> {
+        let others = others.iter().map(|(name, proxy)| (*name, proxy));
         let contenders = proxies
             .iter()
+            .copied()
+            .chain(others)
             .map(|(name, proxy)| Contender::new(name, move || loaded(proxy, load, 64, plan.seconds)));
         Ok(Row {
             id,
