@@ -140,7 +140,7 @@ impl Scheduler {
         }
         let overdue_after = self.limits.queue_timeout / OVERDUE_DIVISOR;
         let slow = may_be_slow && self.has_worker(LaneKind::Slow);
-        let turn = self.lanes.next(true, slow, overdue_after, now)?;
+        let turn = self.lanes.next(slow, overdue_after, now)?;
         let call = self.lanes.call_of(&turn)?;
         let group = call.group;
         let cost = self.charge(turn.kind, self.costs.expected(call, self.limits.slow_call, now).cost);

@@ -100,15 +100,9 @@ impl Lanes {
         removed.is_some()
     }
 
-    /// The call whose turn it is. `quick` and `slow` say for which lanes a worker is free.
-    pub(super) fn next(
-        &mut self,
-        quick: bool,
-        slow: bool,
-        overdue_after: Duration,
-        now: Instant,
-    ) -> Option<Turn> {
-        let quick = self.ready(LaneKind::Quick, quick);
+    /// The call whose turn it is. `slow` says whether a slow call may have a worker.
+    pub(super) fn next(&mut self, slow: bool, overdue_after: Duration, now: Instant) -> Option<Turn> {
+        let quick = self.ready(LaneKind::Quick, true);
         let slow = self.ready(LaneKind::Slow, slow);
         if self.in_turn + 1 >= OVERDUE_TURN
             && let Some(turn) = self.overdue(quick.is_some(), slow.is_some(), overdue_after, now)
