@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that a target needs and this machine lacks:
 #   tests/setup.sh deb|demo|test|fuzz|deny|bench|train|release
-#   tests/setup.sh root|root-list [smoke]     within a root of another release, and its list of packages
+#   tests/setup.sh root|root-list [smoke|bench]     within a root of another release, and its list of packages
 # As root it installs them. Without root it lists them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -138,18 +138,26 @@ install_without_services() {
     done
 }
 
-# What the tests need in a root of another release: all of it, or what the smoke test there uses.
-if [ "${2-}" = smoke ]; then
+# What a root of another release needs: for all tests, for the smoke test, or for the bench.
+case ${2-} in
+smoke)
     root=(
         ca-certificates curl wget openssl sslscan testssl.sh nginx chromium nodejs procps iproute2 nghttp2-client faketime
         python3-venv python3-proxmoxer python3-requests python3-requests-toolbelt
         libanyevent-http-perl libnet-ssleay-perl
     )
     apart=()
-else
+    ;;
+bench)
+    root=("${building[@]}" openssl "${peers[@]}")
+    apart=()
+    pypi=()
+    ;;
+*)
     # The machine around the root brings the npm packages along.
     root=("${building[@]}" "${packing[@]}" "${trying[@]}" "${testing[@]/#npm=npm/}" "${serving[@]}")
-fi
+    ;;
+esac
 
 case ${1-} in
 deb)
@@ -184,7 +192,7 @@ root)
     apt_install "${root[@]%%=*}" "${apart[@]}"
     apt-get clean
     [ ! -e /etc/ssl/machine.crt ] || export PIP_CERT=/etc/ssl/machine.crt SSL_CERT_FILE=/etc/ssl/machine.crt
-    prepare_venv
+    [ ${#pypi[@]} = 0 ] || prepare_venv
     ;;
 root-list)
     echo "${root[*]} ${apart[*]} ${pypi[*]}"

@@ -22,7 +22,12 @@ cargo test --test blackbox -- NAME                  # a name without a prefix
 cargo test --lib NAME                               # unit: NAME
 cargo test --package nodegate-spice NAME            # spice: NAME
 cargo test --workspace NAME                         # a name without a module: fuzzing, soak
+make test RELEASE=trixie TESTS=NAME                 # a name without a prefix, on Debian 13
 ```
+
+`.ci/run` runs all tests on the Debian of your machine. On Debian 13 it runs the smoke test: `tls::`,
+a few clients, and the packages
+([test on another Debian](../../CONTRIBUTING.md#test-on-another-debian)).
 
 A test writes this page from the comments in the other pages. To write it again:
 
