@@ -15,11 +15,12 @@ help:
 	@echo "make deb     Debian packages in target/deb: nodegate, and one for each product"
 	@echo "make demo    the three profiles on loopback, with temporary keys, and commands to try"
 	@echo "make test    formatting, lints and all tests, also those with real clients"
-	@echo "             RELEASE=trixie: black-box and package tests in a root of that Debian (make build as well)"
+	@echo "             RELEASE=trixie: black-box and package tests in a root of that Debian"
+	@echo "             (build, bench and bench-quick as well)"
 	@echo "make fuzz    fuzzing: each target of tests/fuzz for SECONDS=30"
 	@echo "make soak    mixed load for half an hour, every answer verified: SECONDS=1800"
 	@echo "make deny    licences, sources and versions of the crates, by cargo-deny"
-	@echo "make bench   beside nginx and HAProxy: the tables of docs/performance.md (half an hour, a quiet machine)"
+	@echo "make bench   beside nginx and HAProxy: the tables of docs/performance.md, or those of Debian 12 (half an hour, a quiet machine)"
 	@echo "make bench-quick   the same in two minutes, printed only; ROWS='tunnel start' picks rows"
 
 setup:
@@ -78,14 +79,16 @@ deny:
 	tests/setup.sh deny
 	cargo deny check licenses bans sources
 
-bench:
+# The arguments of the bench.
+bench: MEASURED = --write docs $(ROWS)
+bench-quick: MEASURED = --repeats 1 --seconds 0.4 --connections 1000 --kept target/bench-quick $(ROWS)
+ifdef RELEASE
+bench bench-quick:
+	tests/release/run $(RELEASE) bench $(MEASURED)
+else
+bench bench-quick:
 	tests/setup.sh bench
 	$(GUIDED) cargo build --release --locked --bin nodegate
 	cargo build --release --locked --package nodegate-bench
-	target/release/bench --write docs/performance.md $(ROWS)
-
-bench-quick:
-	tests/setup.sh bench
-	$(GUIDED) cargo build --release --locked --bin nodegate
-	cargo build --release --locked --package nodegate-bench
-	target/release/bench --repeats 1 --seconds 0.4 --connections 1000 --kept target/bench-quick $(ROWS)
+	target/release/bench $(MEASURED)
+endif

@@ -5,6 +5,7 @@ mod lab;
 mod load;
 mod measure;
 mod network;
+mod page;
 mod plot;
 mod proxy;
 mod report;
@@ -40,12 +41,14 @@ struct Options {
     /// Measures nothing: does each kind of work for a while, for a build that a profile guides
     #[arg(long, conflicts_with_all = ["rows", "write", "beside"])]
     train: bool,
-    /// Writes the tables between the marks of this file, and the plot beside it; without it they are printed only
-    #[arg(long)]
+    /// Writes the tables to the page of this Debian release in this folder, and the plot beside it; without it they are
+    /// printed only
+    #[arg(long, value_name = "FOLDER")]
     write: Option<PathBuf>,
-    /// Keeps each row's figures here, and takes rows that are not measured now from there
-    #[arg(long, default_value = "target/bench")]
-    kept: PathBuf,
+    /// Keeps each row's figures here, and takes rows that are not measured now from there; target/bench/debian-13 is the
+    /// default on Debian 13
+    #[arg(long, value_name = "FOLDER")]
+    kept: Option<PathBuf>,
 }
 
 /// How long, how often, how many.
@@ -82,6 +85,8 @@ fn main() -> Result<()> {
     let names = rows::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     ensure!(options.rows.iter().all(known), "rows are: {names}");
     let nodegate = options.nodegate.canonicalize().context("cargo build --release")?;
+    let release = page::Release::running()?;
+    let page = options.write.as_deref().map(|folder| page::Page::find(folder, &release)).transpose()?;
     network::enter()?;
     let lab = lab::Lab::new(&nodegate, builds(&options.beside)?)?;
     if options.train {
@@ -93,7 +98,8 @@ fn main() -> Result<()> {
         seconds: options.seconds,
         connections: options.connections.min(most),
     };
-    let mut report = report::Report::open(&options.kept)?;
+    let kept = options.kept.unwrap_or_else(|| PathBuf::from("target/bench").join(&release.id));
+    let mut report = report::Report::open(&kept)?;
     for (name, measure) in rows::ALL {
         if options.rows.is_empty() || options.rows.iter().any(|row| row == name) {
             eprintln!("bench: {name}");
@@ -102,5 +108,5 @@ fn main() -> Result<()> {
             }
         }
     }
-    report.finish(options.write.as_deref())
+    page.map_or(Ok(()), |page| report.write(&page, &release))
 }

@@ -8,11 +8,9 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::measure::{Better, Spread};
+use crate::page::{Page, Release};
 use crate::plot;
 use crate::rows::{Against, Goal, Row};
-
-const BEGIN: &str = "<!-- bench: begin -->";
-const END: &str = "<!-- bench: end -->";
 
 /// The rows' order in the tables.
 const ORDER: &[&str] = &[
@@ -73,22 +71,15 @@ impl Report {
     }
 
     /// Writes the tables of all rows that are kept.
-    pub(crate) fn finish(&self, target: Option<&Path>) -> Result<()> {
-        let Some(target) = target else { return Ok(()) };
+    pub(crate) fn write(&self, page: &Page, release: &Release) -> Result<()> {
         let rows: Vec<Value> = ORDER
             .iter()
             .filter_map(|id| std::fs::read(self.folder.join(format!("{id}.json"))).ok())
             .map(|bytes| serde_json::from_slice(&bytes).context("a kept row"))
             .collect::<Result<_>>()?;
-        let tables = format!("{}\n{}\n{}", machine(), goals(&rows), figures(&rows));
-        let before = std::fs::read_to_string(target)?;
-        let (head, rest) = before.split_once(BEGIN).context("the mark for the tables is missing")?;
-        let (_, tail) = rest.split_once(END).context("the mark behind the tables is missing")?;
-        std::fs::write(target, format!("{head}{BEGIN}\n{tables}{END}{tail}"))?;
-        if let Some(row) = rows.iter().find(|row| text(row, "id") == "connections") {
-            std::fs::write(target.with_file_name("growth.svg"), plot::growth(row))?;
-        }
-        Ok(())
+        let tables = format!("{}\n{}\n{}", machine(release), goals(&rows), figures(&rows));
+        let growth = rows.iter().find(|row| text(row, "id") == "connections").map(plot::growth);
+        page.write(&tables, growth.as_deref())
     }
 }
 
@@ -190,10 +181,11 @@ fn print(row: &Value) {
 }
 
 /// Machine and versions of the measurement.
-fn machine() -> String {
+fn machine(release: &Release) -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let versions = [
+        release.name.clone(),
         said("nginx", &["-v"]),
         said("haproxy", &["-v"]),
         said("openssl", &["version"]),
@@ -201,7 +193,7 @@ fn machine() -> String {
         said("uname", &["-sr"]),
         crate::network::congestion_control(),
         said("rustc", &["--version"]),
-        said("git", &["describe", "--always", "--dirty"]),
+        revision(),
     ];
     format!(
         "Measured {} on {} ({} cores): {}.\n",
@@ -210,6 +202,11 @@ fn machine() -> String {
         std::thread::available_parallelism().map_or(0, usize::from).max(crate::lab::LOAD_CORE + 1),
         versions.join("; ")
     )
+}
+
+/// The measured commit. A root of another release has no git, so its caller names the commit.
+fn revision() -> String {
+    std::env::var("BENCH_REVISION").unwrap_or_else(|_| said("git", &["describe", "--always", "--dirty"]))
 }
 
 /// The first line that a command says of itself.
