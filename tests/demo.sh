@@ -11,7 +11,7 @@ pve_daemon_port=${DEMO_PVE_DAEMON_PORT:-18085}
 pmg_daemon_port=${DEMO_PMG_DAEMON_PORT:-18086}
 machine_port=${DEMO_MACHINE_PORT:-61000}
 root=${DEMO_ROOT:-target/demo}
-bin=${DEMO_BIN:-target/debug}
+bin=${DEMO_BIN:-${CARGO_TARGET_DIR:-target}/debug}
 
 children=()
 started=
