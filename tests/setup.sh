@@ -39,7 +39,7 @@ venv=target/clients
 # Client libraries, the scripts that browsers load, and the library that controls Chromium.
 npm=(
     proxmox-api@1.1.1 @corsinvest/cv4pve-api-javascript@9.2.0
-    @novnc/novnc@1.7.0 @xterm/xterm@6.0.0 playwright-core@1.65.1
+    @novnc/novnc@1.7.0 @xterm/xterm@6.0.0 playwright-core@1.65.1 axe-core@4.14.1
 )
 modules=target/browser
 

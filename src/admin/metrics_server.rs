@@ -1,5 +1,5 @@
-//! The listener for monitors: metrics, and the health checks of the port. It runs in tasks of the main thread, so it
-//! does not delay requests.
+//! The listener for monitors: metrics, the status page, and the health checks of the port. It runs in tasks of the main
+//! thread, so it does not delay requests.
 
 use std::convert::Infallible;
 use std::fs;
@@ -7,13 +7,11 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,12 +21,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::admin::event_stream;
+use crate::admin::monitoring_request::{self, MonitoringClient};
+use crate::admin::status_page::StatusPage;
+use crate::admin::status_reporter::StatusReporter;
 use crate::config::settings::BackendAddress;
-use crate::net::allowed_hosts::HostName;
 use crate::os::file_version::OwnFile;
 use crate::proxy::handlers::App;
-use crate::state::shared::AppState;
 
 /// Limit of concurrent clients.
 const MAX_CLIENTS: usize = 16;
@@ -36,8 +38,8 @@ const MAX_CLIENTS: usize = 16;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Delay before the bind of an address in use is tried again; the predecessor may still have it.
 const BIND_INTERVAL: Duration = Duration::from_secs(1);
-const OTHER_HOST: &str = "the host name of this request is not served here (setting metrics.hosts)\n";
-const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// How long the process waits for clients that still read a response when it stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The listener while it is open, by the current settings.
 pub struct MetricsServer {
@@ -45,22 +47,38 @@ pub struct MetricsServer {
     listening: Option<(BackendAddress, JoinHandle<()>)>,
 }
 
-struct MetricsServerState {
+/// What the clients of the listener share.
+pub(super) struct MetricsServerState {
     app: Mutex<App>,
+    pub(super) reporter: Arc<StatusReporter>,
+    pub(super) page: StatusPage,
+    pub(super) streams: Arc<Semaphore>,
+    /// cancelled when the streams of the current configuration have to end
+    end: Mutex<CancellationToken>,
+    clients: TaskTracker,
 }
 
 impl MetricsServer {
-    pub fn new(app: App) -> Self {
-        let mut server =
-            Self { state: Arc::new(MetricsServerState { app: Mutex::new(app.clone()) }), listening: None };
+    pub(crate) fn new(app: App, reporter: Arc<StatusReporter>) -> Self {
+        let state = MetricsServerState {
+            app: Mutex::new(app.clone()),
+            reporter,
+            page: StatusPage::new(),
+            streams: Arc::new(Semaphore::new(event_stream::MAX_STREAMS)),
+            end: Mutex::default(),
+            clients: TaskTracker::new(),
+        };
+        let mut server = Self { state: Arc::new(state), listening: None };
         server.serves(app);
         server
     }
 
-    /// Takes the current configuration. The listener moves if the settings say so.
+    /// Takes the current configuration. The listener moves if the settings say so. Streams end, and their clients
+    /// connect again under the new settings.
     pub fn serves(&mut self, app: App) {
         let wanted = app.state.config.settings.monitoring.listen.clone();
         *self.state.app.lock().unwrap_or_else(PoisonError::into_inner) = app;
+        self.state.end_streams();
         if self.listening.as_ref().map(|(address, _)| address) == wanted.as_ref() {
             return;
         }
@@ -69,8 +87,16 @@ impl MetricsServer {
             wanted.map(|address| (address.clone(), tokio::spawn(listen(address, Arc::clone(&self.state)))));
     }
 
-    /// Closes the listener, so the address is free for another process.
+    /// Closes the listener, and waits a moment for its clients.
+    pub async fn stop(mut self) {
+        self.close();
+        self.state.clients.close();
+        let _ = timeout(CLOSE_TIMEOUT, self.state.clients.wait()).await;
+    }
+
+    /// Closes the listener, so the address is free for another process. Streams end.
     pub fn close(&mut self) {
+        self.state.end_streams();
         if let Some((_, task)) = self.listening.take() {
             task.abort();
         }
@@ -84,8 +110,18 @@ impl Drop for MetricsServer {
 }
 
 impl MetricsServerState {
-    fn app(&self) -> App {
+    pub(super) fn app(&self) -> App {
         self.app.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Cancelled at the next reload, and when the process stops.
+    pub(super) fn end(&self) -> CancellationToken {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn end_streams(&self) {
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *end).cancel();
     }
 
     fn admits(&self, address: IpAddr) -> bool {
@@ -134,88 +170,40 @@ async fn serve(listener: &Either<TcpListener, UnixListener>, state: &Arc<Metrics
         let accepted = match listener {
             Either::Left(listener) => listener.accept().await.map(|(stream, peer)| {
                 let local = stream.local_addr().ok().map(|local| local.ip().to_canonical());
-                (Either::Left(stream), Some(peer.ip()), local)
+                (Either::Left(stream), MonitoringClient::new(Some(peer.ip().to_canonical()), local))
             }),
-            Either::Right(listener) => listener.accept().await.map(|(it, _)| (Either::Right(it), None, None)),
+            Either::Right(listener) => {
+                listener.accept().await.map(|(it, _)| (Either::Right(it), MonitoringClient::new(None, None)))
+            }
         };
         match accepted {
-            Ok((_, Some(peer), _)) if !state.admits(peer) => {
+            Ok((_, MonitoringClient { peer: Some(peer), .. })) if !state.admits(peer) => {
                 tracing::debug!(%peer, "connection to metrics.listen rejected");
             }
-            Ok((stream, _, local)) => {
-                tokio::spawn(serve_client(stream, local, Arc::clone(state), permit));
+            Ok((stream, client)) => {
+                state.clients.spawn(serve_client(stream, client, Arc::clone(state), permit));
             }
             Err(error) => return error,
         }
     }
 }
 
-/// Serves one request. `local` is the address of the listener; a Unix socket has none, and browsers cannot reach it.
+/// Serves one request. Events may take longer than other responses.
 async fn serve_client(
     stream: Either<TcpStream, UnixStream>,
-    local: Option<IpAddr>,
+    client: MonitoringClient,
     state: Arc<MetricsServerState>,
     _place: OwnedSemaphorePermit,
 ) {
+    let client = Arc::new(client);
+    let asked = Arc::clone(&client);
     let service = service_fn(move |request: Request<Incoming>| {
-        let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(answer(request, local, &state).await) }
+        let (state, client) = (Arc::clone(&state), Arc::clone(&asked));
+        async move { Ok::<_, Infallible>(monitoring_request::answer(&request, &client, &state).await) }
     });
     let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-    let _ = timeout(CLIENT_TIMEOUT, connection).await;
-}
-
-/// Whether the `Host` is a name that an attacker cannot choose. Otherwise a page could read the response by DNS
-/// rebinding. A request without `Host` is not from a browser.
-fn is_host_answered(request: &Request<Incoming>, local: IpAddr, state: &AppState) -> bool {
-    let settings = &state.config.settings;
-    let is_answered = |text: &str| {
-        HostName::parse(text).is_some_and(|host| {
-            host.is_loopback()
-                || host == HostName::Address(local)
-                || host == HostName::Name(settings.node_name.to_ascii_lowercase())
-                || settings.monitoring.hosts.holds(&host)
-                || settings.hosts.holds(&host)
-        })
-    };
-    let headers = request.headers().get_all(HOST).iter();
-    headers.map(|host| host.to_str().ok()).all(|host| host.is_some_and(is_answered))
-        && request.uri().authority().is_none_or(|authority| is_answered(authority.as_str()))
-}
-
-async fn answer(
-    request: Request<Incoming>,
-    local: Option<IpAddr>,
-    state: &MetricsServerState,
-) -> Response<Full<Bytes>> {
-    let (app, path) = (state.app(), request.uri().path());
-    let probe = app.handlers.routes.probes.find(path);
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let (status, kind, text) = match probe {
-        _ if !local.is_none_or(|local| is_host_answered(&request, local, &app.state)) => {
-            (StatusCode::MISDIRECTED_REQUEST, PLAIN, OTHER_HOST.to_owned())
-        }
-        _ if !reads => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".to_owned()),
-        Some(probe) => {
-            let answer = app.handlers.probe(&app.state, probe).await;
-            (answer.status, PLAIN, answer.text)
-        }
-        None if path == "/metrics" => {
-            (StatusCode::OK, PROMETHEUS_TEXT, app.state.metrics.to_prometheus_text())
-        }
-        None => (StatusCode::NOT_FOUND, PLAIN, "only /metrics and the probes are here\n".to_owned()),
-    };
-    let length = HeaderValue::from(text.len());
-    let is_head = *request.method() == Method::HEAD;
-    let mut response = Response::new(Full::from(if is_head { String::new() } else { text }));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CONTENT_LENGTH, length);
-    if !reads {
-        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    let mut connection = pin!(connection);
+    if timeout(CLIENT_TIMEOUT, connection.as_mut()).await.is_err() && client.has_events() {
+        let _ = timeout(event_stream::MAX_DURATION + CLIENT_TIMEOUT, connection).await;
     }
-    response
 }
-
-const PLAIN: &str = "text/plain;charset=UTF-8";

@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::handle::{ReloadResult, SupervisorHandle};
 use crate::admin::socket::ControlSocket;
-use crate::admin::upstream_report::UpstreamReporter;
+use crate::admin::status_reporter::StatusReporter;
 use crate::config::Config;
+use crate::config::diagnostic::Diagnostic;
 use crate::metrics::counters::Metrics;
 use crate::metrics::labels::ReloadLabel;
-use crate::metrics::report::{LastReload, StatusReport, seconds_since_1970};
+use crate::metrics::process::LastReload;
+use crate::metrics::report::{StatusReport, seconds_since_1970};
 use crate::os::listener::ListeningSocket;
 use crate::state::shared::AppState;
 use crate::tls::TlsAcceptor;
@@ -66,37 +68,48 @@ pub fn socket_path(config: &Config, port: u16) -> Option<PathBuf> {
 /// The main thread's side: the state that it reports, and the socket while it is open.
 pub struct ControlServer {
     metrics: Arc<Metrics>,
-    upstreams: Arc<UpstreamReporter>,
+    reporter: Arc<StatusReporter>,
     _socket: Option<ControlSocket>,
 }
 
 impl ControlServer {
     /// Opens the socket. Without it the process serves, but accepts no commands.
-    pub fn open(handle: SupervisorHandle, state: &AppState, sockets: &[ListeningSocket]) -> Self {
+    pub fn open(handle: SupervisorHandle, state: &Arc<AppState>, sockets: &[ListeningSocket]) -> Self {
         let (config, metrics) = (&state.config, Arc::clone(&state.metrics));
-        let upstreams = Arc::new(UpstreamReporter::default());
+        let reporter = Arc::new(StatusReporter::new(Arc::clone(state)));
         let port = sockets.first().and_then(|first| first.socket.local_addr().ok());
         let port = port.map_or(config.settings.listen.port, |address| address.port());
         let open = |path: PathBuf| {
-            let opened = ControlSocket::open(&path, handle, Arc::clone(&metrics), Arc::clone(&upstreams));
+            let opened = ControlSocket::open(&path, handle, Arc::clone(&reporter));
             let warn =
                 |error: &_| tracing::warn!("control socket {} cannot be opened: {error}", path.display());
             opened.inspect_err(warn).ok()
         };
         let socket = socket_path(config, port).and_then(open);
-        Self { metrics, upstreams, _socket: socket }
+        Self { metrics, reporter, _socket: socket }
+    }
+
+    /// The source of its reports.
+    pub(crate) fn reporter(&self) -> Arc<StatusReporter> {
+        Arc::clone(&self.reporter)
+    }
+
+    /// Reports the problems of the configuration that is in effect now.
+    pub fn has_problems(&self, problems: &[Diagnostic]) {
+        self.metrics.process.change(|known| known.problems = crate::admin::socket::texts(problems));
     }
 
     /// Reports the configuration that is in effect now.
-    pub fn serves(&self, state: &AppState, sockets: &[ListeningSocket]) {
+    pub fn serves(&self, state: &Arc<AppState>, sockets: &[ListeningSocket]) {
         let addresses = sockets.iter().filter_map(|it| it.socket.local_addr().ok());
         let listening = addresses.map(|address| address.to_string()).collect();
-        self.upstreams.serve(state);
+        self.reporter.serves(Arc::clone(state));
         let acceptor = state.port_protocol.acceptor();
         let certificates = acceptor.map(TlsAcceptor::certificates).unwrap_or_default();
         let certificate_problems = acceptor.map(TlsAcceptor::problems).unwrap_or_default();
         self.metrics.process.change(|known| {
             known.profile.clone_from(&state.config.product.name);
+            known.node.clone_from(&state.config.settings.node_name);
             known.listening = listening;
             known.certificates = certificates;
             known.certificate_problems = certificate_problems;

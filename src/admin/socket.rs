@@ -15,10 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::admin::handle::{ConfirmOutcome, HowToReload, SupervisorHandle};
 use crate::admin::protocol::{ControlRequest, ControlResponse, MAX_COMMAND_BYTES, MAX_CONFIRM_SECONDS};
-use crate::admin::upstream_report::UpstreamReporter;
+use crate::admin::status_reporter::{FailedLoginNames, StatusReporter};
 use crate::config::diagnostic::Diagnostic;
-use crate::metrics::counters::Metrics;
-use crate::metrics::report::StatusReport;
 use crate::os::file_version::OwnFile;
 
 /// Limit of concurrent clients.
@@ -40,11 +38,10 @@ impl ControlSocket {
     pub(crate) fn open(
         path: &Path,
         handle: SupervisorHandle,
-        metrics: Arc<Metrics>,
-        upstreams: Arc<UpstreamReporter>,
+        reporter: Arc<StatusReporter>,
     ) -> io::Result<Self> {
         let (listener, file) = bind(path)?;
-        let task = tokio::spawn(serve(listener, handle, metrics, upstreams));
+        let task = tokio::spawn(serve(listener, handle, reporter));
         Ok(Self { _file: file, task })
     }
 }
@@ -66,21 +63,15 @@ fn bind(path: &Path) -> io::Result<(UnixListener, OwnFile)> {
     Ok((listener, file))
 }
 
-async fn serve(
-    listener: UnixListener,
-    handle: SupervisorHandle,
-    metrics: Arc<Metrics>,
-    upstreams: Arc<UpstreamReporter>,
-) {
+async fn serve(listener: UnixListener, handle: SupervisorHandle, reporter: Arc<StatusReporter>) {
     let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(permit) = Arc::clone(&clients).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (handle, metrics, upstreams) =
-                    (handle.clone(), Arc::clone(&metrics), Arc::clone(&upstreams));
+                let (handle, reporter) = (handle.clone(), Arc::clone(&reporter));
                 tokio::spawn(async move {
-                    if let Err(error) = serve_client(stream, &handle, &metrics, &upstreams).await {
+                    if let Err(error) = serve_client(stream, &handle, &reporter).await {
                         tracing::debug!(%error, "a client of the control socket disconnected");
                     }
                     drop(permit);
@@ -98,8 +89,7 @@ async fn serve(
 async fn serve_client(
     stream: UnixStream,
     handle: &SupervisorHandle,
-    metrics: &Metrics,
-    upstreams: &UpstreamReporter,
+    reporter: &StatusReporter,
 ) -> io::Result<()> {
     let (source, mut sink) = stream.into_split();
     let mut source = BufReader::new(source);
@@ -111,11 +101,7 @@ async fn serve_client(
         }
         let request: Result<ControlRequest, _> = serde_json::from_slice(&line);
         let answer = match request {
-            Ok(ControlRequest::Status) => {
-                let upstreams = upstreams.report().await;
-                ControlResponse::Status(Box::new(StatusReport { upstreams, ..StatusReport::now(metrics) }))
-            }
-            Ok(request) => answer(request, handle, metrics).await,
+            Ok(request) => answer(request, handle, reporter).await,
             Err(ref error) => ControlResponse::Malformed(error.to_string()),
         };
         let mut text = serde_json::to_vec(&answer)?;
@@ -127,9 +113,15 @@ async fn serve_client(
     }
 }
 
-async fn answer(request: ControlRequest, handle: &SupervisorHandle, metrics: &Metrics) -> ControlResponse {
+async fn answer(
+    request: ControlRequest,
+    handle: &SupervisorHandle,
+    reporter: &StatusReporter,
+) -> ControlResponse {
     match request {
-        ControlRequest::Status => ControlResponse::Status(Box::new(StatusReport::now(metrics))),
+        ControlRequest::Status => {
+            ControlResponse::Status(Box::new(reporter.report(FailedLoginNames::Addresses).await))
+        }
         ControlRequest::Confirm => match handle.confirm().await {
             ConfirmOutcome::Kept => ControlResponse::Confirmed(true),
             ConfirmOutcome::NothingWaits => ControlResponse::Confirmed(false),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use quick_cache::unsync::Cache;
 
 use super::LimitExceeded;
+use super::recent_failures::RecentFailures;
 use super::shares::{ListenerShare, ListenerShares};
 
 /// Minimum delay of the answer to a failed login, from the beginning of its request.
@@ -95,11 +96,13 @@ pub struct FailureTable {
     /// one cache for each level, so that a flood of clients evicts no network
     records: [Cache<ClientKey, FailureRecord>; LEVELS.len()],
     seated: ListenerShares,
+    recent: RecentFailures,
 }
 
 impl Default for FailureTable {
     fn default() -> Self {
-        Self { records: std::array::from_fn(|_| Cache::new(MAX_SOURCES)), seated: ListenerShares::default() }
+        let records = std::array::from_fn(|_| Cache::new(MAX_SOURCES));
+        Self { records, seated: ListenerShares::default(), recent: RecentFailures::default() }
     }
 }
 
@@ -128,10 +131,16 @@ impl FailureTable {
     }
 
     pub fn count_failure(&mut self, source: ClientKey, limit: usize, now: Instant) {
+        self.recent.count(source, now);
         self.change_levels_while(source, now, |level, record| {
             record.failed += 1;
             record.failed <= limit.saturating_mul(level.share)
         });
+    }
+
+    /// The clients with recent failures, for the admin.
+    pub fn recent(&self) -> &RecentFailures {
+        &self.recent
     }
 
     /// How long nodegate rejects a source, if it or a network that holds it is over the limit.

@@ -11,6 +11,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::LimitExceeded;
 use super::shares::ListenerShare;
 use crate::limits::failure_table::{AttemptVerdict, ClientKey, FIRST_DELAY, FailureTable};
+use crate::limits::recent_failures::NamedFailures;
+use crate::metrics::report::FailedLoginReport;
 use crate::os::log_limit::{self, LogTopic};
 
 /// How long an attempt waits for earlier ones. The daemon may take as long for one: a directory service can need 8 s
@@ -120,6 +122,23 @@ impl LoginThrottle {
             Ok(()) => self.check(address, limit).err().unwrap_or(LimitExceeded::Failures { seconds: 1 }),
             Err(exceeded) => exceeded,
         }
+    }
+
+    /// The clients whose logins failed recently, each with the time for which nodegate rejects further ones.
+    pub fn recent_failures(&self, limit: usize, is_masked: bool) -> Vec<FailedLoginReport> {
+        let now = std::time::Instant::now();
+        let mut failures = self.failures();
+        let named = failures.recent().named(is_masked, now);
+        let report = |it: NamedFailures| FailedLoginReport {
+            client: it.name,
+            failures: it.count,
+            age: now.saturating_duration_since(it.last).as_secs(),
+            rejected_for: failures
+                .rejected_for(it.client, limit, now)
+                .filter(|_| limit > 0)
+                .map(|rest| rest.as_secs() + 1),
+        };
+        named.into_iter().map(report).collect()
     }
 
     fn delay(&self, source: Option<ClientKey>) -> Duration {

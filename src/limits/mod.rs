@@ -10,6 +10,7 @@ pub mod handshake_budget;
 pub mod login_throttle;
 pub mod memory_estimate;
 pub mod min_rate;
+pub mod recent_failures;
 pub mod shares;
 pub mod unauthenticated;
 

@@ -8,13 +8,14 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::family::LabeledFamily;
 use super::histogram::Histogram;
+use super::history::{History, HistorySample};
 use super::labels::{
     HandshakeResult, LimitLabel, ReloadLabel, RequestDestination, ResponseLabels, StatusClass,
 };
 use super::latency_window::LatencyWindow;
+use super::process::ProcessInfo;
 use super::prometheus;
 use super::queues::QueueMetrics;
-use super::report::ProcessInfo;
 use super::sessions::Sessions;
 use super::upstreams::UpstreamRecords;
 
@@ -44,6 +45,8 @@ pub struct Metrics {
     pub reloads: LabeledFamily<ReloadLabel, Counter>,
     /// latencies of the last minute
     pub latencies: LatencyWindow,
+    /// values of the last quarter of an hour
+    pub history: History,
     pub(super) draining: Gauge,
 }
 
@@ -87,6 +90,12 @@ impl Metrics {
     /// Counts a request or connection over a limit.
     pub fn count_limit(&self, limit: LimitLabel) {
         self.limit_rejections[limit].inc();
+    }
+
+    /// Ends an interval of the latencies and of the history. The main thread calls it every
+    /// [`super::latency_window::ADVANCE_INTERVAL`].
+    pub fn advance(&self) {
+        self.history.push(HistorySample::new(self, &self.latencies.advance()));
     }
 
     /// Marks this process as draining.

@@ -110,9 +110,9 @@ pub enum LimitLabel {
     Frames,
 }
 
-impl EncodeLabelSet for LimitLabel {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        let limit = match self {
+impl LimitLabel {
+    pub fn name(self) -> &'static str {
+        match self {
             Self::LoginFailures => "login_failures",
             Self::LoginsAtOnce => "logins_at_once",
             Self::LoginsWaiting => "logins_waiting",
@@ -130,8 +130,13 @@ impl EncodeLabelSet for LimitLabel {
             Self::Head => "header",
             Self::Url => "url",
             Self::Frames => "frames",
-        };
-        [("limit", limit)].encode(encoder)
+        }
+    }
+}
+
+impl EncodeLabelSet for LimitLabel {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        [("limit", self.name())].encode(encoder)
     }
 }
 

@@ -37,13 +37,18 @@ impl LatencyWindow {
         }
     }
 
-    /// Ends an interval. The main thread calls it every `ADVANCE_INTERVAL`.
-    pub fn advance(&self) {
-        let mut ends = self.ends();
-        ends.push_back(self.counts());
+    /// Ends an interval, and returns its latencies. The main thread calls it every `ADVANCE_INTERVAL`.
+    pub fn advance(&self) -> LatencyHistogram {
+        let (counts, mut ends) = (self.counts(), self.ends());
+        let mut interval = counts;
+        if let Some(last) = ends.back() {
+            interval.iter_mut().zip(last).for_each(|(count, before)| *count -= before);
+        }
+        ends.push_back(counts);
         if ends.len() > INTERVALS {
             ends.pop_front();
         }
+        LatencyHistogram(interval)
     }
 
     /// The latencies of the last minute.
@@ -131,7 +136,7 @@ mod tests {
         for _ in 0..98 {
             latencies.add(micros(1000));
         }
-        latencies.advance();
+        assert_eq!(latencies.advance().count(), 98);
         latencies.add(micros(1_000_000));
         latencies.add(micros(1_000_000));
         let histogram = latencies.read();
@@ -139,7 +144,8 @@ mod tests {
         assert!(histogram.percentile(50).is_some_and(|half| half < micros(1126)));
         assert!(histogram.percentile(98).is_some_and(|most| most < micros(1126)));
         assert!(histogram.percentile(99).is_some_and(|most| most > micros(1_000_000)));
-        for _ in 0..5 {
+        assert_eq!(latencies.advance().count(), 2, "those of the interval only");
+        for _ in 0..4 {
             latencies.advance();
         }
         assert_eq!(latencies.read().count(), 100, "the first ten seconds are less than a minute ago");

@@ -5,10 +5,14 @@
 pub mod counters;
 pub mod family;
 pub mod histogram;
+pub mod history;
 pub mod labels;
 pub mod latency_window;
+pub mod process;
 mod prometheus;
 pub mod queues;
 pub mod report;
 pub mod sessions;
+pub mod units;
 pub mod upstreams;
+pub mod warnings;

@@ -11,8 +11,8 @@ use prometheus_client::registry::{Metric, Registry};
 use super::counters::Metrics;
 use super::family::LabeledFamily;
 use super::labels::{ByteLabels, Direction};
+use super::process::ReportInputs;
 use super::queues::QueueMetrics;
-use super::report::ReportInputs;
 use super::sessions::SessionKind;
 
 const PREFIX: &str = "nodegate";

@@ -1,76 +1,23 @@
 //! The state of the process for `nodegate status`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use enum_map::EnumMap;
 use serde::{Deserialize, Serialize};
 
 use super::counters::Metrics;
+use super::history::{HistoryReport, LimitReport};
 use super::labels::StatusClass;
+use super::process::{LastReload, ReportInputs};
 use super::sessions::{SessionInfo, SessionKind};
 use super::upstreams::UpstreamReport;
+use super::warnings::warnings;
 
 /// Limit of listed consoles and tunnels; further ones are only counted.
 const MAX_LISTED: usize = 1000;
 /// A certificate that expires within so many seconds gets a warning.
 const SOON_SECONDS: i64 = 14 * 86_400;
-
-/// State that only the main thread has.
-#[derive(Debug)]
-pub struct ProcessInfo {
-    started: Instant,
-    inputs: Mutex<ReportInputs>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct ReportInputs {
-    pub profile: String,
-    pub listening: Vec<String>,
-    /// the profile's own first
-    pub certificates: Vec<ServedCertificate>,
-    /// problems with certificates and keys
-    pub certificate_problems: Vec<String>,
-    pub last_reload: Option<LastReload>,
-    /// settings that a reload put in effect, that were reverted, and that the files still have; with their origins
-    pub reverted: Vec<String>,
-}
-
-/// The last reload and its result.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct LastReload {
-    /// seconds since 1970
-    pub at: u64,
-    /// why it was not put in effect; empty if it was
-    pub problems: Vec<String>,
-    /// seconds since 1970; until then it waits for its confirmation
-    pub unconfirmed_until: Option<u64>,
-}
-
-impl Default for ProcessInfo {
-    fn default() -> Self {
-        Self { started: Instant::now(), inputs: Mutex::default() }
-    }
-}
-
-impl ProcessInfo {
-    /// The start in seconds since 1970, by the current clock.
-    pub(super) fn started(&self) -> u64 {
-        seconds_since_1970().saturating_sub(self.started.elapsed().as_secs())
-    }
-
-    pub fn change(&self, change: impl FnOnce(&mut ReportInputs)) {
-        change(&mut self.lock());
-    }
-
-    pub fn known(&self) -> ReportInputs {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ReportInputs> {
-        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct StatusReport {
@@ -102,6 +49,41 @@ pub struct StatusReport {
     /// problems with certificates and keys
     #[serde(default)]
     pub certificate_problems: Vec<String>,
+    /// of the report, in seconds since 1970; this field and those below are not reported by an older process
+    #[serde(default)]
+    pub time: u64,
+    /// the name of this node
+    #[serde(default)]
+    pub node: String,
+    #[serde(default)]
+    pub draining: bool,
+    /// problems of the configuration that do not prevent serving
+    #[serde(default)]
+    pub problems: Vec<String>,
+    /// what the admin has to act on
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// of the last quarter of an hour
+    #[serde(default)]
+    pub history: HistoryReport,
+    /// the limits that clients exceeded
+    #[serde(default)]
+    pub limits: Vec<LimitReport>,
+    /// by client, the last one first
+    #[serde(default)]
+    pub failed_logins: Vec<FailedLoginReport>,
+}
+
+/// The failed logins of one client.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FailedLoginReport {
+    /// an IPv4 address, or a network
+    pub client: String,
+    pub failures: u64,
+    /// seconds since the last one
+    pub age: u64,
+    /// seconds for which nodegate rejects further attempts
+    pub rejected_for: Option<u64>,
 }
 
 /// A certificate as the admin sees it.
@@ -176,16 +158,22 @@ pub struct SessionReport {
 
 impl StatusReport {
     pub fn now(metrics: &Metrics) -> Self {
-        let ReportInputs { profile, listening, certificates, certificate_problems, last_reload, reverted } =
-            metrics.process.known();
-        let mut classes = EnumMap::<StatusClass, u64>::default();
-        metrics.responses.series().for_each(|(labels, count)| classes[labels.status] += count.get());
+        let ReportInputs {
+            profile,
+            node,
+            listening,
+            certificates,
+            certificate_problems,
+            last_reload,
+            reverted,
+            problems,
+        } = metrics.process.known();
         let sessions = metrics.sessions.all();
         let count = |kind| sessions.iter().filter(|session| session.kind == kind).count();
         let latencies = metrics.latencies.read();
         let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
         let percentiles = latencies.percentile(50).zip(latencies.percentile(99));
-        Self {
+        let mut report = Self {
             running: true,
             profile,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -197,11 +185,7 @@ impl StatusReport {
                 total: metrics.connections.get(),
                 denied: metrics.acl_denied.get(),
             },
-            requests: RequestReport {
-                total: classes.values().sum(),
-                classes: classes.into_array(),
-                refused: metrics.unauthorized_responses.get(),
-            },
+            requests: RequestReport::new(metrics),
             latency: percentiles.map(|(half, most)| LatencyReport {
                 count: latencies.count(),
                 p50_ms: milliseconds(half),
@@ -216,6 +200,35 @@ impl StatusReport {
             upstreams: Vec::new(),
             reverted,
             certificate_problems,
+            time: seconds_since_1970(),
+            node,
+            draining: metrics.is_draining(),
+            problems,
+            warnings: Vec::new(),
+            history: metrics.history.report(),
+            limits: metrics.history.limits(metrics),
+            failed_logins: Vec::new(),
+        };
+        report.warnings = warnings(&report);
+        report
+    }
+
+    /// Adds the state of the upstreams and the failed logins.
+    #[must_use]
+    pub fn with(self, upstreams: Vec<UpstreamReport>, failed_logins: Vec<FailedLoginReport>) -> Self {
+        let report = Self { upstreams, failed_logins, ..self };
+        Self { warnings: warnings(&report), ..report }
+    }
+}
+
+impl RequestReport {
+    fn new(metrics: &Metrics) -> Self {
+        let mut classes = EnumMap::<StatusClass, u64>::default();
+        metrics.responses.series().for_each(|(labels, count)| classes[labels.status] += count.get());
+        Self {
+            total: classes.values().sum(),
+            classes: classes.into_array(),
+            refused: metrics.unauthorized_responses.get(),
         }
     }
 }

@@ -84,6 +84,22 @@ pub struct UpstreamReport {
     /// of a daemon of this machine; an older process reports none
     #[serde(default)]
     pub queue: Option<QueueReport>,
+    /// of another node, if its certificate was checked
+    #[serde(default)]
+    pub pin: Option<PinState>,
+    /// time of the test connection; that to another node includes the TLS handshake
+    #[serde(default)]
+    pub answer_ms: Option<f64>,
+}
+
+/// The certificate of another node, compared with the one that it has to show.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PinState {
+    Verified,
+    Mismatch,
+    /// no certificate of the node is known
+    Unknown,
 }
 
 impl Default for UpstreamRecords {

@@ -24,8 +24,8 @@ pub(super) enum DueTimer {
     Expiry,
     /// log lines that were kept because of the limit
     KeptLines,
-    /// an interval of the latencies ends
-    Latencies,
+    /// an interval of the latencies and of the history ends
+    History,
 }
 
 pub(super) struct SupervisorTimers {
@@ -34,7 +34,7 @@ pub(super) struct SupervisorTimers {
     certificates: Interval,
     expiry: Interval,
     kept_lines: Interval,
-    latencies: Interval,
+    history: Interval,
 }
 
 impl SupervisorTimers {
@@ -45,7 +45,7 @@ impl SupervisorTimers {
             certificates: every(CERTIFICATE_INTERVAL),
             expiry: every(EXPIRY_INTERVAL),
             kept_lines: every(KEPT_LINES_INTERVAL),
-            latencies: every(ADVANCE_INTERVAL),
+            history: every(ADVANCE_INTERVAL),
         }
     }
 
@@ -57,7 +57,7 @@ impl SupervisorTimers {
             _ = self.certificates.tick() => DueTimer::Certificates,
             _ = self.expiry.tick() => DueTimer::Expiry,
             _ = self.kept_lines.tick() => DueTimer::KeptLines,
-            _ = self.latencies.tick() => DueTimer::Latencies,
+            _ = self.history.tick() => DueTimer::History,
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::tls::STREAM_MODE;
 use crate::upstream::certificate_pins::{CertificatePins, ExpectedPins, Fingerprint, PinError};
 use crate::upstream::client::{FailurePhase, io_message};
 
+/// Begins the cause if a node shows another certificate than its own.
+pub const CERTIFICATE_FAULT: &str = "certificate verify failed";
+
 /// A node to connect to, and the certificates that it may present.
 #[derive(Clone)]
 pub struct PeerNode {
@@ -107,11 +110,11 @@ impl PeerNode {
             .and_then(|certificate| Fingerprint::from_certificate(&certificate));
         match seen {
             Some(seen) if self.expected.admits(seen) => Ok(stream),
-            Some(seen) => Err(failed(format!(
-                "certificate verify failed: expected fingerprint {}, seen {seen}",
-                self.expected.current
-            ))),
-            None => Err(failed("certificate verify failed: none was shown".to_owned())),
+            Some(seen) => {
+                let expected = self.expected.current;
+                Err(failed(format!("{CERTIFICATE_FAULT}: expected fingerprint {expected}, seen {seen}")))
+            }
+            None => Err(failed(format!("{CERTIFICATE_FAULT}: none was shown"))),
         }
     }
 }

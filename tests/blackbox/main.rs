@@ -63,6 +63,7 @@ mod smuggling;
 mod spice;
 mod spool_field;
 mod status;
+mod status_page;
 mod stop;
 mod supply;
 mod template;

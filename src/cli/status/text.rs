@@ -2,17 +2,11 @@
 
 use std::fmt::Write as _;
 
-use chrono::{DateTime, Local};
-
 use super::queue;
-use crate::metrics::report::{
-    LastReload, ServedCertificate, SessionReport, StatusReport, seconds_since_1970,
-};
-use crate::metrics::upstreams::UpstreamReport;
-
-const MINUTE: u64 = 60;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
+use crate::metrics::process::LastReload;
+use crate::metrics::report::{ServedCertificate, SessionReport, StatusReport, seconds_since_1970};
+use crate::metrics::units::{bytes, date, span};
+use crate::metrics::upstreams::{PinState, UpstreamReport};
 
 /// Puts words in colours, or leaves them as they are.
 #[derive(Clone, Copy)]
@@ -87,6 +81,11 @@ fn health(upstream: &UpstreamReport, paint: TextStyle) -> String {
         Some(cause) => paint.red(&format!("not reachable at {address}: {cause}")),
         None => format!("reachable at {address}"),
     };
+    match upstream.pin {
+        Some(PinState::Verified) => text.push_str(", certificate verified"),
+        Some(PinState::Unknown) => text += &paint.red(", no certificate of it is known"),
+        Some(PinState::Mismatch) | None => (), // the cause names the mismatch
+    }
     let ago = |at: u64| span(seconds_since_1970().saturating_sub(at));
     let health = &upstream.health;
     let _ = write!(text, "; {} answered", health.answered);
@@ -181,48 +180,9 @@ fn open(sessions: &[SessionReport], paint: TextStyle) -> String {
     text
 }
 
-fn date(seconds: i64) -> String {
-    let time = DateTime::from_timestamp(seconds, 0).unwrap_or_default();
-    time.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
-}
-
-/// The two largest units.
-fn span(seconds: u64) -> String {
-    match seconds {
-        ..MINUTE => format!("{seconds} s"),
-        MINUTE..HOUR => format!("{} min {} s", seconds / MINUTE, seconds % MINUTE),
-        HOUR..DAY => format!("{} h {} min", seconds / HOUR, seconds % HOUR / MINUTE),
-        DAY.. => format!("{} d {} h", seconds / DAY, seconds % DAY / HOUR),
-    }
-}
-
-fn bytes(count: u64) -> String {
-    let (mut whole, mut tenths, mut unit) = (count, 0, "B");
-    for larger in ["kB", "MB", "GB", "TB"] {
-        if whole < 1000 {
-            break;
-        }
-        (whole, tenths, unit) = (whole / 1000, whole % 1000 / 100, larger);
-    }
-    if unit == "B" { format!("{whole} B") } else { format!("{whole}.{tenths} {unit}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_and_sizes_have_units() {
-        let spans = [(0, "0 s"), (61, "1 min 1 s"), (7_260, "2 h 1 min"), (90_000, "1 d 1 h")];
-        for (seconds, text) in spans {
-            assert_eq!(span(seconds), text);
-        }
-        for (count, text) in
-            [(999, "999 B"), (1000, "1.0 kB"), (1_250_000, "1.2 MB"), (7_000_000_000, "7.0 GB")]
-        {
-            assert_eq!(bytes(count), text);
-        }
-    }
 
     #[test]
     fn colours_come_only_where_they_are_wanted() {

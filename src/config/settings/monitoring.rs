@@ -16,6 +16,12 @@ pub(super) const ROWS: &[Row] = &[
         .doc("clients of `metrics.listen`; see *Address lists*"),
     Row::new("metrics.hosts", "", List, |s, v| v.parsed(&mut s.monitoring.hosts, AllowedHosts::parse))
         .doc("further host names that `metrics.listen` answers"),
+    Row::new("metrics.status_allow_from", "127.0.0.0/8,::1", List, |s, v| {
+        v.addresses(&mut s.monitoring.status_allow_from)
+    })
+    .doc("clients of `metrics.listen` that may see the status page; see *Address lists*"),
+    Row::new("metrics.mask_addresses", "true", Bool, |s, v| v.truth(&mut s.monitoring.mask_addresses))
+        .doc("names only the network of clients whose logins failed on the status page"),
     Row::new("health.live", "/-/health", Text, |s, v| v.parsed(&mut s.monitoring.health, probe_path))
         .doc("path of the liveness probe; empty: none"),
     Row::new("health.ready", "/-/ready", Text, |s, v| v.parsed(&mut s.monitoring.ready, probe_path))
@@ -40,6 +46,10 @@ pub struct MonitoringSettings {
     pub allow_from: AddressList,
     /// accepted host names, besides loopback and its own address
     pub hosts: AllowedHosts,
+    /// clients of the status page
+    pub status_allow_from: AddressList,
+    /// whether the page names only the networks of clients whose logins failed
+    pub mask_addresses: bool,
     /// paths of the probes; empty: none
     pub health: String,
     pub ready: String,

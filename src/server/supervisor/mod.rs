@@ -92,10 +92,11 @@ impl Supervisor {
         let pid_file = PidFile::write(&loaded.app.state.config);
         let control = ControlServer::open(handle, &loaded.app.state, &listening.sockets);
         control.serves(&loaded.app.state, &listening.sockets);
+        control.has_problems(&loaded.problems);
         if let Some(predecessor) = &predecessor {
             predecessor.serves();
         }
-        let metrics_server = MetricsServer::new(loaded.app.clone());
+        let metrics_server = MetricsServer::new(loaded.app.clone(), control.reporter());
         Ok(Self {
             source,
             binary: Arc::new(binary),
@@ -153,7 +154,7 @@ impl Supervisor {
         // During the drain the metrics listener reports it.
         let workers = self.workers;
         let _ = spawn_blocking(move || workers.stop()).await;
-        drop(self.metrics_server);
+        self.metrics_server.stop().await;
         log_limit::log_remaining();
         Ok(())
     }
@@ -212,7 +213,7 @@ impl Supervisor {
             DueTimer::Certificates => self.check_certificates(),
             DueTimer::Expiry => self.warn_of_expiry(),
             DueTimer::KeptLines => log_limit::log_kept(),
-            DueTimer::Latencies => self.lasting.metrics.latencies.advance(),
+            DueTimer::History => self.lasting.metrics.advance(),
         }
     }
 

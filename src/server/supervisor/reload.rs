@@ -144,6 +144,7 @@ impl Supervisor {
             let _ = self.listening.log_addresses();
         }
         self.control.serves(&self.running.app.state, &self.listening.sockets);
+        self.control.has_problems(&self.running.problems);
         self.metrics_server.serves(self.running.app.clone());
         memory::trim_heap();
         Ok(ReloadSummary { changed, warnings, successor: None })

@@ -213,7 +213,7 @@ fn only_listed_addresses_read_metrics() {
     let monitored = Monitored::start(&site, &[]);
     let reply = monitored.ask("POST", "/metrics");
     assert_eq!((reply.status, reply.header("allow")), (405, Some("GET, HEAD")));
-    assert_eq!(monitored.ask("GET", "/").status, 404);
+    assert_eq!(monitored.ask("GET", "/metric").status, 404);
     let head = monitored.ask("HEAD", "/metrics");
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(monitored.gate.get("/metrics", "").status, 404, "not where everybody asks");

@@ -190,6 +190,14 @@ const QUEUE_DEFAULTS: [(&str, &str); 6] = [
     ("timeout.queue", "30"),
 ];
 
+const MONITORING_DEFAULTS: [(&str, &str); 5] = [
+    ("metrics.listen", ""),
+    ("metrics.allow_from", "127.0.0.0/8,::1"),
+    ("metrics.hosts", ""),
+    ("metrics.status_allow_from", "127.0.0.0/8,::1"),
+    ("metrics.mask_addresses", "true"),
+];
+
 /// The defaults of the contract, for each profile where they differ.
 #[test]
 fn without_files_settings_have_documented_defaults() {
@@ -263,15 +271,12 @@ fn without_files_settings_have_documented_defaults() {
         ("console.origins", ""),
         ("console.recheck", "30"),
         ("listen.hosts", ""),
-        ("metrics.hosts", ""),
         ("headers.nosniff", "true"),
         ("headers.hsts", "0"),
         ("headers.frames", ""),
         ("headers.referrer", ""),
         ("headers.csp", "false"),
         ("cors.origins", ""),
-        ("metrics.listen", ""),
-        ("metrics.allow_from", "127.0.0.0/8,::1"),
         ("health.live", "/-/health"),
         ("health.ready", "/-/ready"),
         ("trace.request_id_header", ""),
@@ -280,10 +285,10 @@ fn without_files_settings_have_documented_defaults() {
         ("log.format", "text"),
         ("log.target", "1024"),
     ];
-    for (key, value) in expected.into_iter().chain(QUEUE_DEFAULTS) {
+    for (key, value) in expected.into_iter().chain(QUEUE_DEFAULTS).chain(MONITORING_DEFAULTS) {
         assert_eq!(outcome.setting(key), format!("{key} = {value}  (profile)"));
     }
-    let listed = expected.len() + QUEUE_DEFAULTS.len();
+    let listed = expected.len() + QUEUE_DEFAULTS.len() + MONITORING_DEFAULTS.len();
     assert_eq!(outcome.stdout.lines().count(), listed + 2, "the two cipher lists, and nothing else");
     let pmg = Outcome::check(&Site::pmg(), &[]);
     assert_eq!(pmg.setting("log.access"), "log.access = /var/log/pmgproxy/pmgproxy.log  (profile)");
