@@ -20,8 +20,8 @@ help:
 	@echo "make fuzz    fuzzing: each target of tests/fuzz for SECONDS=30"
 	@echo "make soak    mixed load for half an hour, every answer verified: SECONDS=1800"
 	@echo "make deny    licences, sources and versions of the crates, by cargo-deny"
-	@echo "make bench   beside nginx and HAProxy: the tables of docs/performance.md, or those of Debian 12 (half an hour, a quiet machine)"
-	@echo "make bench-quick   the same in two minutes, printed only; ROWS='tunnel start' picks rows"
+	@echo "make bench   beside nginx, HAProxy and Caddy: the tables of docs/performance.md, or those of Debian 12 (an hour, a quiet machine)"
+	@echo "make bench-quick   the same in four minutes, printed only; ROWS='tunnel start' picks rows"
 
 setup:
 	tests/setup.sh test

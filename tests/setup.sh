@@ -31,8 +31,8 @@ apart=(qemu-system-modules-spice)
 rooting=(debootstrap=debootstrap systemd-container=systemd-nspawn lintian=lintian nodejs=node npm=npm)
 # Programs whose packages start a service.
 serving=(nginx=nginx haproxy=haproxy caddy=caddy apache2=apache2 fail2ban=fail2ban-regex)
-peers=(nginx=nginx haproxy=haproxy wrk=wrk iproute2=ip)
-training=(wrk=wrk nghttp2-client=h2load iproute2=ip)
+peers=(nginx=nginx haproxy=haproxy caddy=caddy wrk=wrk nghttp2-client=h2load iproute2=ip)
+training=(iproute2=ip)
 # proxmoxer of PyPI beside Debian's, a scanner, and an HTTP/2 library that shares no code with nodegate's.
 pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0 sslyze==6.3.1 h2==4.3.0)
 venv=target/clients

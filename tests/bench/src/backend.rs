@@ -1,5 +1,6 @@
 //! The fixed fast daemon behind every proxy, and one of a few single-threaded workers.
 
+use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,7 +21,11 @@ pub(crate) struct Backend {
     pub address: SocketAddr,
 }
 
+/// Answers by the target of a request: for a connection that is kept, and for one that is closed.
+pub(crate) type Paths = HashMap<Vec<u8>, [Vec<u8>; 2]>;
+
 struct Answers {
+    paths: Paths,
     small: [Vec<u8>; 2],
     big: [Vec<u8>; 2],
     /// where the console is
@@ -30,12 +35,17 @@ struct Answers {
 impl Backend {
     /// Runs in its thread as long as the process. Consoles are on `console_port`.
     pub(crate) fn start(console_port: u16) -> Result<Self> {
+        Self::with_paths(console_port, Paths::new())
+    }
+
+    /// The same with answers of their own for some paths.
+    pub(crate) fn with_paths(console_port: u16, paths: Paths) -> Result<Self> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         std::thread::Builder::new().name("backend".into()).spawn(move || {
-            let answers = Arc::new(Answers::new(console_port));
+            let answers = Arc::new(Answers::new(console_port, paths));
             runtime.block_on(async move {
                 let Ok(listener) = TcpListener::from_std(listener) else { return };
                 while let Ok((stream, _)) = listener.accept().await {
@@ -48,14 +58,13 @@ impl Backend {
 }
 
 impl Answers {
-    fn new(console_port: u16) -> Self {
-        let text = br#"{"data":[{"id":"qemu/100","node":"one","status":"running"}]}"#.iter().cycle();
+    fn new(console_port: u16, paths: Paths) -> Self {
         let both = |length| {
-            let body: Vec<u8> = text.clone().take(length).copied().collect();
-            [answer(&body, "keep-alive"), answer(&body, "close")]
+            let body = body(length);
+            [answer(&body, "keep-alive", ""), answer(&body, "close", "")]
         };
         let console = format!(r#"{{"data":{{"port":{console_port}}}}}"#);
-        Self { small: both(SMALL), big: both(BIG), console: answer(console.as_bytes(), "close") }
+        Self { paths, small: both(SMALL), big: both(BIG), console: answer(console.as_bytes(), "close", "") }
     }
 
     fn to(&self, head: &[u8]) -> (&[u8], bool) {
@@ -64,15 +73,29 @@ impl Answers {
             return (&self.console, true);
         }
         let closes = contains(head, b"\r\nconnection: close") || line.ends_with(b"HTTP/1.0");
-        let [open, shut] = if contains(line, b"/cluster/resources") { &self.big } else { &self.small };
+        let path = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+        let [open, shut] = if let Some(own) = self.paths.get(path) {
+            own
+        } else if contains(line, b"/cluster/resources") {
+            &self.big
+        } else {
+            &self.small
+        };
         (if closes { shut } else { open }, closes)
     }
 }
 
-fn answer(body: &[u8], connection: &str) -> Vec<u8> {
+/// JSON, again and again.
+pub(crate) fn body(length: usize) -> Vec<u8> {
+    let text = br#"{"data":[{"id":"qemu/100","node":"one","status":"running"}]}"#;
+    text.iter().cycle().take(length).copied().collect()
+}
+
+/// A whole answer. `more` are header lines with their ends.
+pub(crate) fn answer(body: &[u8], connection: &str, more: &str) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json;charset=UTF-8\r\nContent-Length: {}\r\n\
-         Connection: {connection}\r\nServer: pve-api-daemon/3.0\r\n\r\n",
+         Connection: {connection}\r\n{more}Server: pve-api-daemon/3.0\r\n\r\n",
         body.len()
     );
     [head.as_bytes(), body].concat()
@@ -82,7 +105,18 @@ fn contains(text: &[u8], lower: &[u8]) -> bool {
     text.windows(lower.len()).any(|window| window.eq_ignore_ascii_case(lower))
 }
 
-/// Requests without bodies, one after the other.
+/// Whether the bytes are a whole request: only a POST has a body.
+fn is_whole(request: &[u8]) -> bool {
+    if !request.starts_with(b"POST ") {
+        return request.ends_with(b"\r\n\r\n");
+    }
+    let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(request.get(..end).unwrap_or_default()).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    request.len() >= end + 4 + length.unwrap_or(0)
+}
+
+/// Requests, one after the other.
 async fn serve(mut stream: TcpStream, answers: Arc<Answers>) {
     let _ = stream.set_nodelay(true);
     let mut buffer = vec![0; 8192];
@@ -94,7 +128,7 @@ async fn serve(mut stream: TcpStream, answers: Arc<Answers>) {
             Ok(read) => filled += read,
         }
         let head = buffer.get(..filled).unwrap_or_default();
-        if !head.ends_with(b"\r\n\r\n") {
+        if !is_whole(head) {
             continue;
         }
         let (answer, closes) = answers.to(head);
@@ -149,7 +183,7 @@ impl Drop for Workers {
 
 /// One worker, until it is over.
 fn work(listener: &std::net::TcpListener, over: &AtomicBool, duration: &dyn Fn(&str) -> Duration) {
-    let answer = answer(&[b'x'; SMALL], "close");
+    let answer = answer(&[b'x'; SMALL], "close", "");
     while let Ok((mut stream, _)) = listener.accept() {
         if over.load(Ordering::Relaxed) {
             return;

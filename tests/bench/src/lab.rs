@@ -87,7 +87,7 @@ impl Lab {
     /// The script beside its compressed form, made beforehand for nginx's `gzip_static`.
     fn write_files(&self) -> Result<()> {
         let path = self.root().join(SCRIPT);
-        std::fs::write(&path, script())?;
+        std::fs::write(&path, script(SCRIPT_BYTES))?;
         std::fs::write(path.with_file_name("big.js"), vec![b'x'; BIG_BYTES])?;
         let status = Command::new("gzip").args(["-9", "-k", "-f"]).arg(&path).status()?;
         anyhow::ensure!(status.success(), "gzip: {status}");
@@ -138,12 +138,12 @@ fn raise_file_limit() -> Result<u64> {
 }
 
 /// Lines as a minified GUI has them: words that come again, numbers that do not.
-fn script() -> String {
+pub(crate) fn script(length: usize) -> String {
     let words =
         ["function", "return", "this.", "gettext(", "Ext.define(", "proxy", "store", "=>", "null", "var "];
     let mut state = 88_172_645_463_325_252_u64;
-    let mut text = String::with_capacity(SCRIPT_BYTES);
-    while text.len() < SCRIPT_BYTES {
+    let mut text = String::with_capacity(length);
+    while text.len() < length {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -154,7 +154,7 @@ fn script() -> String {
             text.push('\n');
         }
     }
-    text.truncate(SCRIPT_BYTES);
+    text.truncate(length);
     text
 }
 

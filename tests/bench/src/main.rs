@@ -1,7 +1,10 @@
-//! `make bench`: nodegate beside nginx and HAProxy, row after row.
+//! `make bench`: nodegate beside nginx, HAProxy and Caddy, row after row.
 
 mod backend;
+mod first_view;
+mod h2load;
 mod lab;
+mod line;
 mod load;
 mod measure;
 mod network;
@@ -18,7 +21,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 
-/// Measures nodegate beside nginx and HAProxy, each on one core, the load on another.
+/// Measures nodegate beside nginx, HAProxy and Caddy, each on one core, the load on another.
 #[derive(Parser)]
 struct Options {
     /// Rows to measure; all when none is named

@@ -77,8 +77,20 @@ pub(crate) async fn secure(
     Ok(stream)
 }
 
+/// An answer, and whether the connection may be used again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) keeps: bool,
+}
+
 /// Sends a request and takes in the whole answer; what comes back is its status.
 pub(crate) async fn ask(stream: &mut Stream, request: &str) -> Result<u16> {
+    Ok(ask_kept(stream, request).await?.status)
+}
+
+/// The same for a client that keeps its connection.
+pub(crate) async fn ask_kept(stream: &mut Stream, request: &str) -> Result<Answered> {
     within("answer", async {
         stream.write_all(request.as_bytes()).await?;
         let (head, mut have) = read_head(stream).await?;
@@ -90,7 +102,8 @@ pub(crate) async fn ask(stream: &mut Stream, request: &str) -> Result<u16> {
                 read => have += read,
             }
         }
-        status(&head)
+        let keeps = !head.to_ascii_lowercase().contains("\r\nconnection: close");
+        Ok(Answered { status: status(&head)?, keeps })
     })
     .await
 }

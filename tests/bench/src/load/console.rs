@@ -13,10 +13,13 @@ use super::tunnel::{self, Bulk, Direction, Latency, discard, joined, measure, re
 
 /// Of a frame of the viewer's, so that it is 64 kB with its head: four full records, as they come without framing.
 const PAYLOAD: usize = (64 << 10) - 8;
-const MESSAGE: usize = 64;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Protocol: binary\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+/// The answer to the key in `UPGRADE` (RFC 6455, section 1.3).
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                      Sec-WebSocket-Protocol: binary\r\n\
+                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// A way through a proxy that ends TLS to a console of ours.
 pub(crate) struct Path<'a> {
@@ -25,6 +28,8 @@ pub(crate) struct Path<'a> {
     pub(crate) websocket: Option<(&'a str, &'a str)>,
     /// Where the proxy connects to.
     pub(crate) console: &'a TcpListener,
+    /// The console itself speaks the websocket, for a proxy that passes it on.
+    pub(crate) ends_websocket: bool,
     /// The proxy's process, for its CPU time.
     pub(crate) pid: Option<u32>,
 }
@@ -72,11 +77,22 @@ pub(crate) fn open(path: &Path<'_>, context: &SslContext) -> Result<(SslStream<G
         let request = format!("GET {target} HTTP/1.1\r\nHost: {}\r\n{headers}{UPGRADE}\r\n", path.proxy);
         viewer.write_all(request.as_bytes())?;
         viewer.flush()?;
+        if path.ends_websocket {
+            let mut console = accept(path)?;
+            read_head(&mut console, "GET ")?;
+            console.write_all(SWITCH.as_bytes())?;
+            read_head(&mut viewer, " 101 ")?;
+            return Ok((viewer, console));
+        }
         read_head(&mut viewer, " 101 ")?;
     }
+    Ok((viewer, accept(path)?))
+}
+
+fn accept(path: &Path<'_>) -> Result<TcpStream> {
     let (console, _) = path.console.accept()?;
     tunnel::prepare(&console)?;
-    Ok((viewer, console))
+    Ok(console)
 }
 
 /// A whole binary message, masked; without framing only the payload.
@@ -129,20 +145,23 @@ pub(crate) fn bulk(path: &Path<'_>, direction: Direction, duration: Duration) ->
     })
 }
 
-/// One small message there and back, again and again, both ends in one thread.
-pub(crate) fn echo(path: &Path<'_>, rounds: usize) -> Result<Latency> {
+/// One message of `length` bytes there and back, again and again, both ends in one thread.
+pub(crate) fn echo(path: &Path<'_>, length: usize, rounds: usize) -> Result<Latency> {
     let (mut viewer, mut console) = open(path, &context()?)?;
-    let mut message = [0x5a; MESSAGE];
+    let message = vec![0x5a; length];
     let request = frame(path, &message)?;
     // A server's head of two bytes before the payload.
-    let mut answer = vec![0; if path.websocket.is_some() { 2 + MESSAGE } else { MESSAGE }];
+    let framed = [&[0x82, u8::try_from(length)?], &message[..]].concat();
+    let mut at_the_console = vec![0; if path.ends_websocket { request.len() } else { length }];
+    let reply = if path.ends_websocket { &framed } else { &message };
+    let mut answer = vec![0; if path.websocket.is_some() { framed.len() } else { length }];
     let mut samples = Vec::with_capacity(rounds);
     for _ in 0..rounds {
         let before = Instant::now();
         viewer.write_all(&request)?;
         viewer.flush()?;
-        console.read_exact(&mut message)?;
-        console.write_all(&message)?;
+        console.read_exact(&mut at_the_console)?;
+        console.write_all(reply)?;
         viewer.read_exact(&mut answer)?;
         samples.push(before.elapsed());
     }

@@ -55,3 +55,21 @@ pub(crate) fn open(address: SocketAddr, count: usize, request: Option<&str>) -> 
     })?;
     Ok(Idle { streams, _runtime: runtime })
 }
+
+/// `times` requests on each of `connections`, one connection after the other. All are closed afterwards.
+pub(crate) fn ask(address: SocketAddr, connections: usize, times: usize, request: &str) -> Result<()> {
+    let runtime = client::runtime()?;
+    let context = client::context()?;
+    runtime.block_on(async {
+        for _ in 0..connections {
+            let mut stream = client::connect(address, &context, None).await?;
+            for _ in 0..times {
+                let status = client::ask(&mut stream, request).await?;
+                if status != 200 {
+                    bail!("answered with {status}");
+                }
+            }
+        }
+        Ok(())
+    })
+}

@@ -27,6 +27,53 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     }))
 }
 
+/// Bytes that a process and all below it have for themselves, and what `top` shows of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Private {
+    /// Private pages of mappings without a file.
+    pub(crate) anonymous: u64,
+    /// Pages of a file that the process has written to: relocations and variables of programs and libraries.
+    pub(crate) copied: u64,
+    pub(crate) rss: u64,
+}
+
+/// Processes that end during the count add nothing.
+pub(crate) fn private(pid: u32) -> Result<Private> {
+    let maps = |pid| fs::read_to_string(format!("/proc/{pid}/smaps"));
+    maps(pid).with_context(|| format!("mappings of process {pid}"))?;
+    let texts = family(pid).into_iter().filter_map(|pid| maps(pid).ok());
+    Ok(texts.map(|text| add_mappings(&text)).fold(Private::default(), |sum, one| Private {
+        anonymous: sum.anonymous + one.anonymous,
+        copied: sum.copied + one.copied,
+        rss: sum.rss + one.rss,
+    }))
+}
+
+/// The sum of a whole `smaps`. A mapping begins with `ADDRESSES PERMISSIONS OFFSET DEVICE INODE [PATH]`.
+fn add_mappings(smaps: &str) -> Private {
+    let mut sum = Private::default();
+    let (mut has_file, mut is_shared) = (false, false);
+    for line in smaps.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            [name, kilobytes, "kB"] => {
+                let bytes = kilobytes.parse::<u64>().unwrap_or_default() * 1024;
+                match name {
+                    "Rss:" => sum.rss += bytes,
+                    "Private_Dirty:" | "Private_Clean:" if !has_file => sum.anonymous += bytes,
+                    "Private_Dirty:" if !is_shared => sum.copied += bytes,
+                    _ => {}
+                }
+            }
+            [range, permissions, _, _, inode, ..] if range.contains('-') => {
+                (has_file, is_shared) = (inode != "0", permissions.ends_with('s'));
+            }
+            _ => {}
+        }
+    }
+    sum
+}
+
 /// Seconds of CPU since the start, of a process and all below it that live.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cpu {
@@ -89,4 +136,30 @@ fn ticks_of(pid: u32) -> Option<(u32, u32)> {
     let user: u32 = fields.next()?.parse().ok()?;
     let system: u32 = fields.next()?.parse().ok()?;
     Some((user, system))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMAPS: &str = "\
+55d000-55e000 rw-p 00001000 fe:00 123   /usr/bin/program
+Rss:                   8 kB
+Private_Clean:         4 kB
+Private_Dirty:         4 kB
+VmFlags: rd wr mr mw me ac
+7f0000-7f1000 rw-p 00000000 00:00 0
+Rss:                  12 kB
+Private_Clean:         1 kB
+Private_Dirty:        11 kB
+7f2000-7f3000 rw-s 00000000 00:01 77   /dev/zero (deleted)
+Rss:                 100 kB
+Private_Dirty:       100 kB
+";
+
+    #[test]
+    fn only_pages_without_a_file_are_anonymous() {
+        let sum = add_mappings(SMAPS);
+        assert_eq!((sum.anonymous, sum.copied, sum.rss), (12 << 10, 4 << 10, 120 << 10));
+    }
 }

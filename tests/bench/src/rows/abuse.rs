@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use nodegate_standin::KeyKind;
 
 use super::api::get;
 use super::bytes::{cookie, listen, url};
@@ -32,7 +31,7 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let port = machine.local_addr()?.port();
     std::thread::spawn(move || flood(&machine));
     let backend = Backend::start(port)?;
-    let job = Job { backend: backend.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
+    let job = Job::new(backend.address, Upstream::Fresh);
     let console = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n{}{WEBSOCKET}\r\n", url(port), cookie(lab));
     let big = request(BIG_URL, "");
     let attacks: [(&'static str, &str, usize, Attack<'_>); 3] = [

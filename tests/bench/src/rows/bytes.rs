@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nodegate_standin::{KeyKind, demo, now};
+use nodegate_standin::{demo, now};
 
 use super::{Against, BUILD, Goal, Row, figure};
 use crate::Plan;
@@ -13,12 +13,15 @@ use crate::lab::{Lab, PROXY_CORE};
 use crate::load::console;
 use crate::load::tunnel::{self, Bulk, Direction, Latency};
 use crate::measure::{Contender, Sample, Series, interleave};
+use crate::proxy::haproxy::Tcp;
 use crate::proxy::{self, Job, Proxy, Start, Upstream};
 
 /// As many that a hundredth of them is more than what the host does once or twice.
 const ROUNDS: usize = 20_000;
 /// The same of a bench that is to be quick.
 const FEW_ROUNDS: usize = 3000;
+/// Bytes of a message of the echo.
+pub(crate) const MESSAGE: usize = 64;
 /// Bytes one way and the other; the echo, which is not in it, has no direction.
 const BULK: [Option<Direction>; 2] = [Some(Direction::ToViewer), Some(Direction::ToMachine)];
 const ECHO: [Option<Direction>; 1] = [None];
@@ -34,7 +37,7 @@ fn rounds(plan: &Plan) -> usize {
 }
 
 /// Takes away what the look whether a proxy listens has left behind it.
-fn drain(machine: &TcpListener) -> Result<()> {
+pub(crate) fn drain(machine: &TcpListener) -> Result<()> {
     std::thread::sleep(Duration::from_millis(200));
     machine.set_nonblocking(true)?;
     while machine.accept().is_ok() {}
@@ -128,9 +131,12 @@ fn tunnels(lab: &Lab, plan: &Plan, ways: &[Option<Direction>]) -> Result<Vec<Row
     let splice = "  option splice-auto\n";
     let mut proxies: Vec<(&'static str, Start<'_>)> = vec![
         ("nodegate", Box::new(|| proxy::nodegate_spice(lab, &lab.nodegate))),
-        ("HAProxy", Box::new(|| proxy::haproxy_tcp(lab, backend, false, "", ""))),
-        ("HAProxy 128k", Box::new(|| proxy::haproxy_tcp(lab, backend, false, large, ""))),
-        ("HAProxy splice", Box::new(|| proxy::haproxy_tcp(lab, backend, false, large, splice))),
+        ("HAProxy", Box::new(|| Tcp::new(backend, false).start(lab))),
+        ("HAProxy 128k", Box::new(|| Tcp { tune: large, ..Tcp::new(backend, false) }.start(lab))),
+        (
+            "HAProxy splice",
+            Box::new(|| Tcp { tune: large, options: splice, ..Tcp::new(backend, false) }.start(lab)),
+        ),
     ];
     for (name, binary) in &lab.builds {
         proxies.push((*name, Box::new(move || proxy::nodegate_spice(lab, binary))));
@@ -165,16 +171,15 @@ fn consoles(lab: &Lab, plan: &Plan, ways: &[Option<Direction>]) -> Result<Vec<Ro
     let there = machine.local_addr()?;
     let port = there.port();
     let backend = Backend::start(port)?;
-    let job = Job { backend: backend.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
+    let job = Job::new(backend.address, Upstream::Fresh);
     let large = "  tune.bufsize 131072\n";
     let mut proxies: Vec<(&'static str, Start<'_>)> = vec![
         ("nodegate", Box::new(|| proxy::nodegate(lab, job, PROXY_CORE, &[]))),
-        ("HAProxy TLS", Box::new(|| proxy::haproxy_tcp(lab, there, true, "", ""))),
-        ("HAProxy TLS 128k", Box::new(|| proxy::haproxy_tcp(lab, there, true, large, ""))),
+        ("HAProxy TLS", Box::new(|| Tcp::new(there, true).start(lab))),
+        ("HAProxy TLS 128k", Box::new(|| Tcp { tune: large, ..Tcp::new(there, true) }.start(lab))),
     ];
     proxies.extend(proxy::other_builds(lab, job));
-    let tunnel_alone: (&'static str, Start<'_>) =
-        (PLAIN, Box::new(|| proxy::haproxy_tcp(lab, there, false, "", "")));
+    let tunnel_alone: (&'static str, Start<'_>) = (PLAIN, Box::new(|| Tcp::new(there, false).start(lab)));
     let url = url(port);
     let headers = cookie(lab);
     let duration = Duration::from_secs_f64(plan.seconds.min(3.0));
@@ -189,11 +194,16 @@ fn consoles(lab: &Lab, plan: &Plan, ways: &[Option<Direction>]) -> Result<Vec<Ro
             return tunnel::echo(&path, rounds(plan)).map(echo);
         }
         let websocket = is_nodegate(name).then_some((url.as_str(), headers.as_str()));
-        let path =
-            console::Path { proxy: proxy.address, websocket, console: &machine, pid: Some(proxy.pid()) };
+        let path = console::Path {
+            proxy: proxy.address,
+            websocket,
+            console: &machine,
+            ends_websocket: false,
+            pid: Some(proxy.pid()),
+        };
         match direction {
             Some(direction) => console::bulk(&path, direction, duration).map(bulk),
-            None => console::echo(&path, rounds(plan)).map(echo),
+            None => console::echo(&path, MESSAGE, rounds(plan)).map(echo),
         }
     };
     let measured = measure(plan, ways, &machine, &proxies, Some(&tunnel_alone), &run)?;

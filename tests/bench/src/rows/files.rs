@@ -1,7 +1,6 @@
 //! Files of the GUI: 100 kB of script, as it is and compressed.
 
 use anyhow::Result;
-use nodegate_standin::KeyKind;
 
 use super::api::loaded;
 use super::{Against, Goal, Row, figure};
@@ -9,7 +8,7 @@ use crate::Plan;
 use crate::backend::Backend;
 use crate::lab::{Lab, PROXY_CORE, SCRIPT_URL};
 use crate::measure::{Contender, interleave};
-use crate::proxy::{self, Job, Proxy, Upstream};
+use crate::proxy::{self, Job, Proxy, Upstream, caddy, nginx};
 use crate::wrk::Load;
 
 /// A GET of the script.
@@ -19,10 +18,11 @@ pub(crate) fn request(url: &str, encoding: &str) -> String {
 
 pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = Backend::start(0)?;
-    let job = Job { backend: backend.address, upstream: Upstream::Kept, key: KeyKind::Rsa2048 };
+    let job = Job::new(backend.address, Upstream::Kept);
     let nodegate = proxy::nodegate(lab, job, PROXY_CORE, &[])?;
-    let beforehand = proxy::nginx(lab, job, "gzip_static on; gzip off;")?;
-    let default = proxy::nginx(lab, job, "gzip on;")?;
+    let beforehand = nginx::start(lab, job, "gzip_static on; gzip off;")?;
+    let default = nginx::start(lab, job, "gzip on;")?;
+    let caddy = caddy::start(lab, job)?;
     let others: Vec<_> =
         proxy::other_builds(lab, job).map(|(name, start)| Ok((name, start()?))).collect::<Result<_>>()?;
     let identity = Load::new(&lab.path(""), "identity", &[request(SCRIPT_URL, "")])?;
@@ -52,16 +52,21 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
             "static-identity",
             "static, 100 kB of script, identity",
             &identity,
-            &[("nodegate", &nodegate), ("nginx", &beforehand)],
+            &[("nodegate", &nodegate), ("nginx", &beforehand), ("Caddy", &caddy)],
             vec![Goal::at_least(1.0, "rate", Against::Best), Goal::at_most(1.0, "cpu", Against::Best)],
         )?,
         row(
             "static-gzip",
             "static, 100 kB of script, gzip",
             &gzip,
-            &[("nodegate", &nodegate), ("nginx gzip_static", &beforehand), ("nginx gzip", &default)],
+            &[
+                ("nodegate", &nodegate),
+                ("nginx gzip_static", &beforehand),
+                ("Caddy precompressed", &caddy),
+                ("nginx gzip", &default),
+            ],
             vec![
-                Goal::at_least(1.0, "rate", Against::One("nginx gzip_static")),
+                Goal::at_least(1.0, "rate", Against::Best),
                 Goal::at_least(10.0, "rate", Against::One("nginx gzip")),
             ],
         )?,

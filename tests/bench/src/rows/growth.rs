@@ -6,7 +6,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use nodegate_standin::KeyKind;
 
 use super::api::{get, loaded};
 use super::{Against, Goal, Row, figure};
@@ -15,7 +14,7 @@ use crate::backend::Backend;
 use crate::lab::{LOAD_CORE, Lab, PROXY_CORE};
 use crate::load::{idle, latency};
 use crate::measure::{Contender, Sample, interleave};
-use crate::proxy::{self, Job, Upstream};
+use crate::proxy::{self, Job, Upstream, nginx};
 use crate::wrk::Load;
 
 const PATH: &str = "/api2/json/cluster/status";
@@ -28,7 +27,7 @@ const BESIDE: &str = "1 worker, on the generator's core";
 
 pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = Backend::start(0)?;
-    let job = Job { backend: backend.address, upstream: Upstream::Kept, key: KeyKind::Rsa2048 };
+    let job = Job::new(backend.address, Upstream::Kept);
     Ok(vec![
         cores(lab, plan, job)?,
         connections(lab, plan, job)?,
@@ -80,7 +79,7 @@ fn cores(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
 fn connections(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
     let load = load(lab, PATH)?;
     let nodegate = proxy::nodegate(lab, job, PROXY_CORE, &[])?;
-    let nginx = proxy::nginx(lab, job, "")?;
+    let nginx = nginx::start(lab, job, "")?;
     let one = |name, proxy, count: u16| {
         let load = &load;
         // The handshakes come first, and are not to be a tenth of what is measured.
@@ -116,7 +115,7 @@ fn connections(lab: &Lab, plan: &Plan, job: Job) -> Result<Row> {
 /// list by a reload: two processes would differ by more than the list costs.
 pub(crate) fn acl(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = Backend::start(0)?;
-    let job = Job { backend: backend.address, upstream: Upstream::Kept, key: KeyKind::Rsa2048 };
+    let job = Job::new(backend.address, Upstream::Kept);
     let mut ranges = String::from("DENY_FROM=");
     for number in 0..10_000_u32 {
         // No two are neighbours, so none can be merged.
@@ -152,7 +151,7 @@ pub(crate) fn acl(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
 /// else.
 pub(crate) fn routes(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = Backend::start(0)?;
-    let job = Job { backend: backend.address, upstream: Upstream::Kept, key: KeyKind::Rsa2048 };
+    let job = Job::new(backend.address, Upstream::Kept);
     let load = load(lab, PATH)?;
     let profile = |name: &str, table: &str| -> Result<PathBuf> {
         let directory = lab.path(name);

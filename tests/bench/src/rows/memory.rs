@@ -3,17 +3,17 @@
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
-use nodegate_standin::KeyKind;
+use anyhow::{Context as _, Result};
 
+use super::api::{all_with_caddy, get};
 use super::files::request;
 use super::{Against, Goal, Row, figure};
 use crate::Plan;
 use crate::backend::Backend;
 use crate::lab::{Lab, PROXY_CORE, SCRIPT_URL};
 use crate::load::{idle, process, start as starting};
-use crate::measure::{Contender, Sample, interleave};
-use crate::proxy::{self, Job, Proxy, Upstream};
+use crate::measure::{Contender, Sample, Series, interleave};
+use crate::proxy::{self, Job, Proxy, Upstream, haproxy, nginx};
 
 /// Until buffers that are given back have been.
 const SETTLED: Duration = Duration::from_secs(4);
@@ -56,15 +56,13 @@ fn at_rest(proxy: &Proxy, connections: usize, settled: Duration) -> Result<Sampl
 
 pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let backend = Backend::start(0)?;
-    let job = Job { backend: backend.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
+    let job = Job { workers: WORKERS, ..Job::new(backend.address, Upstream::Fresh) };
     let count = plan.connections;
     let [ours, theirs] = if plan.is_quick() { SETTLED_SOON } else { [SETTLED; 2] };
     let contenders = vec![
-        Contender::new("nodegate", || {
-            at_rest(&proxy::nodegate(lab, job, PROXY_CORE, &["workers=3"])?, count, ours)
-        }),
-        Contender::new("nginx", || at_rest(&proxy::nginx(lab, job, "")?, count, theirs)),
-        Contender::new("HAProxy", || at_rest(&proxy::haproxy_files(lab)?, count, theirs)),
+        Contender::new("nodegate", || at_rest(&proxy::nodegate(lab, job, PROXY_CORE, &[])?, count, ours)),
+        Contender::new("nginx", || at_rest(&nginx::start(lab, job, "")?, count, theirs)),
+        Contender::new("HAProxy", || at_rest(&haproxy::files(lab, WORKERS)?, count, theirs)),
     ];
     Ok(vec![Row {
         id: "memory",
@@ -84,6 +82,60 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     }])
 }
 
+/// As many workers as nodegate has by itself, at each of the proxies.
+const WORKERS: usize = 3;
+/// As in Debian's configuration of nginx.
+const DEFAULT: u64 = 768;
+/// A thousand requests, and the time after the last of them.
+const ASKING: [usize; 2] = [20, 50];
+const REST: Duration = Duration::from_mins(1);
+const SHORT_REST: Duration = Duration::from_secs(5);
+
+/// The proxies rest at the same time, so the minute passes once for all of them.
+pub(crate) fn after_requests(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
+    let backend = Backend::start(0)?;
+    let job = Job { workers: WORKERS, connections: DEFAULT, ..Job::new(backend.address, Upstream::Fresh) };
+    let request = get("/api2/json/cluster/status", &lab.tickets(0, 1).concat());
+    let rest = if plan.is_quick() { SHORT_REST } else { REST };
+    let proxies = all_with_caddy(lab, job);
+    let mut series: Vec<_> = proxies.iter().map(|(name, _)| Series { name, samples: Vec::new() }).collect();
+    for _ in 0..plan.repeats.min(3) {
+        let started = proxies.iter().map(|(_, start)| start()).collect::<Result<Vec<_>>>()?;
+        for proxy in &started {
+            let [connections, times] = ASKING;
+            idle::ask(proxy.address, connections, times, &request)?;
+        }
+        std::thread::sleep(rest);
+        let nginx = proxies.iter().position(|(name, _)| *name == "nginx");
+        let nginx = nginx.and_then(|place| started.get(place)).context("nginx is a peer")?;
+        let nginx = process::private(nginx.pid())?.rss;
+        for (proxy, series) in started.iter().zip(&mut series) {
+            let used = process::private(proxy.pid())?;
+            series.samples.push(Sample::from([
+                ("private", megabytes(used.anonymous)),
+                ("copied", megabytes(used.copied)),
+                ("rss", megabytes(used.rss)),
+                ("more", megabytes(used.rss) - megabytes(nginx)),
+            ]));
+        }
+    }
+    Ok(vec![Row {
+        id: "memory-rest",
+        job: format!("memory {} s after the last of 1,000 requests, {WORKERS} workers each", rest.as_secs()),
+        figures: vec![
+            figure("private", "private MB", 1),
+            figure("copied", "MB of written pages of programs and libraries", 1),
+            figure("rss", "RSS, MB", 1),
+            figure("more", "MB of RSS more than nginx", 1),
+        ],
+        series,
+        goals: vec![
+            Goal::at_most(3.0, "private", Against::Nothing),
+            Goal::at_most(4.0, "more", Against::Nothing),
+        ],
+    }])
+}
+
 pub(crate) fn start(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let asked = request(SCRIPT_URL, "");
     let took = |prepared: (Command, std::net::SocketAddr)| -> Result<Sample> {
@@ -92,11 +144,11 @@ pub(crate) fn start(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
         Ok(Sample::from([("start", started.took.as_secs_f64() * 1e3)]))
     };
     let backend = Backend::start(0)?;
-    let job = Job { backend: backend.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
+    let job = Job::new(backend.address, Upstream::Fresh);
     let contenders = vec![
         Contender::new("nodegate", || took(proxy::nodegate_prepared(lab, job, PROXY_CORE, &["workers=3"])?)),
-        Contender::new("nginx", || took(proxy::nginx_prepared(lab, job, "")?)),
-        Contender::new("HAProxy", || took(proxy::haproxy_files_prepared(lab)?)),
+        Contender::new("nginx", || took(nginx::prepared(lab, job, "")?)),
+        Contender::new("HAProxy", || took(haproxy::files_prepared(lab, 1)?)),
     ];
     Ok(vec![Row {
         id: "start",

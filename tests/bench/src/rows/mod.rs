@@ -3,12 +3,15 @@
 pub(crate) mod abuse;
 pub(crate) mod api;
 pub(crate) mod bytes;
+pub(crate) mod felt;
 pub(crate) mod files;
 pub(crate) mod growth;
 pub(crate) mod handshakes;
 pub(crate) mod memory;
 pub(crate) mod permit;
+pub(crate) mod reload;
 pub(crate) mod strangers;
+pub(crate) mod upload;
 pub(crate) mod workers;
 
 use anyhow::Result;
@@ -31,7 +34,7 @@ pub(crate) const BUILD: &str = "build ";
 
 /// The competitor of a goal.
 pub(crate) enum Against {
-    /// the best of all the others that are not nodegate
+    /// the best of all the others that are not nodegate in some way
     Best,
     One(&'static str),
     /// the figure by itself
@@ -68,6 +71,7 @@ pub(crate) const ALL: &[(&str, Measure)] = &[
     ("api-fresh", api::fresh),
     ("api-one", api::one),
     ("api-big", api::big),
+    ("http2", api::http2),
     ("polling", api::polling),
     ("workers", workers::measure),
     ("permit", permit::measure),
@@ -78,7 +82,12 @@ pub(crate) const ALL: &[(&str, Measure)] = &[
     ("console", bytes::console),
     ("console-echo", bytes::console_echo),
     ("memory", memory::measure),
+    ("memory-rest", memory::after_requests),
     ("start", memory::start),
+    ("gui", felt::gui),
+    ("keystroke", felt::keystroke),
+    ("upload", upload::measure),
+    ("reload", reload::measure),
     ("growth", growth::measure),
     ("acl", growth::acl),
     ("routes", growth::routes),
@@ -101,7 +110,8 @@ impl Goal {
         let rival = match self.against {
             Against::Nothing => return Spread::of(ours.values(self.figure)),
             Against::Best => {
-                let peers: Vec<_> = others.iter().filter(|one| !one.name.starts_with(BUILD)).collect();
+                let is_ours = |name: &str| name.starts_with(BUILD) || name.starts_with("nodegate");
+                let peers: Vec<_> = others.iter().filter(|one| !is_ours(one.name)).collect();
                 best(self.figure, self.better, &peers)
             }
             Against::One(name) => others.iter().find(|one| one.name == name),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use nodegate_standin::{API_TOKEN, Config, Daemon, KeyKind, Product, now};
+use nodegate_standin::{API_TOKEN, Config, Daemon, Product, now};
 
 use super::api::get;
 use super::memory::pss;
@@ -38,7 +38,7 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
         record: false,
         ..Config::new(Product::Pve)
     });
-    let job = Job { backend: daemon.address().parse()?, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
+    let job = Job::new(daemon.address().parse()?, Upstream::Fresh);
     let scenarios = scenarios(if plan.is_quick() { 100 } else { plan.connections });
     let run = |scenario: Option<&Scenario>| {
         let proxy = proxy::nodegate(lab, job, PROXY_CORE, &["workers=3", "listen.address=0.0.0.0"])?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nodegate_standin::{KeyKind, demo};
+use nodegate_standin::demo;
 
 use super::api::get;
 use super::{Against, Figure, Goal, Row, figure};
@@ -13,7 +13,7 @@ use crate::lab::{Lab, PROXY_CORE};
 use crate::load::background::Background;
 use crate::load::latency;
 use crate::measure::{Contender, Sample, interleave};
-use crate::proxy::{self, Job, Proxy, Upstream};
+use crate::proxy::{self, Job, Proxy, Upstream, haproxy, nginx};
 
 const WORKERS: usize = 3;
 /// The time of a call: of the GUI, of a script.
@@ -92,9 +92,9 @@ type Started = (&'static str, fn(&Lab, Job) -> Result<Proxy>);
 const CONTENDERS: [Started; 5] = [
     ("nodegate", |lab, job| proxy::nodegate(lab, job, PROXY_CORE, &[])),
     (UNLIMITED, |lab, job| proxy::nodegate(lab, job, PROXY_CORE, &["backend.workers=0"])),
-    ("nginx", |lab, job| proxy::nginx(lab, job, "")),
-    ("HAProxy", proxy::haproxy),
-    ("HAProxy, maxconn 3", |lab, job| proxy::haproxy_queue(lab, job, WORKERS)),
+    ("nginx", |lab, job| nginx::start(lab, job, "")),
+    ("HAProxy", haproxy::start),
+    ("HAProxy, maxconn 3", |lab, job| haproxy::with_queue(lab, job, WORKERS)),
 ];
 
 pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
@@ -117,7 +117,7 @@ fn run(lab: &Lab, plan: &Plan, scene: &Scene, start: fn(&Lab, Job) -> Result<Pro
     let (dead, learning) = if plan.is_quick() { (2, 3) } else { (8, 10) };
     let (dead, learning) = (Duration::from_secs(dead), Duration::from_secs(learning));
     let daemon = Workers::start(WORKERS, move |line| duration(line, dead))?;
-    let job = Job { backend: daemon.address, upstream: Upstream::Fresh, key: KeyKind::Rsa2048 };
+    let job = Job::new(daemon.address, Upstream::Fresh);
     let proxy = start(lab, job)?;
     let scripts = Background::start(proxy.address, script_calls(lab, scene))?;
     let stuck = Background::start(proxy.address, dead_calls(lab, scene))?;
