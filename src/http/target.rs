@@ -32,6 +32,8 @@ pub struct ApiPath {
     text: String,
     /// the range of the format in it, empty in an API without formats; the path of the call begins behind it
     format: Range<usize>,
+    /// whether the path of the call is its segments behind single slashes
+    is_normal: bool,
 }
 
 /// The reason why a target is refused.
@@ -58,7 +60,7 @@ impl RequestTarget {
             return Err(TargetError::Control(control));
         }
         Ok(match api.classify(&decoded) {
-            PathKind::Call(format) => Self::Api(ApiPath { text: decoded.into_owned(), format }),
+            PathKind::Call(format) => Self::Api(ApiPath::new(decoded.into_owned(), format)),
             PathKind::NoCall => Self::NoSuchUri,
             PathKind::Other => Self::Path(decoded.into_owned()),
         })
@@ -71,6 +73,12 @@ pub(super) fn segments_of(path: &str) -> impl Iterator<Item = &str> {
 }
 
 impl ApiPath {
+    fn new(text: String, format: Range<usize>) -> Self {
+        let decoded = text.get(format.end..).unwrap_or_default();
+        let is_normal = decoded.starts_with('/') && !decoded.ends_with('/') && !decoded.contains("//");
+        Self { text, format, is_normal }
+    }
+
     /// Empty in an API without formats.
     pub fn format(&self) -> &str {
         self.text.get(self.format.clone()).unwrap_or_default()
@@ -88,9 +96,8 @@ impl ApiPath {
 
     /// The decoded segments behind single slashes, as route tables have them.
     pub fn joined(&self) -> Cow<'_, str> {
-        let decoded = self.decoded();
-        if decoded.starts_with('/') && !decoded.ends_with('/') && !decoded.contains("//") {
-            return decoded.into();
+        if self.is_normal {
+            return self.decoded().into();
         }
         format!("/{}", self.segments().collect::<Vec<_>>().join("/")).into()
     }

@@ -1,15 +1,17 @@
 //! One API call: to a daemon of this node, to another node, to the upload, or to a console.
 
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
-use http::Method;
 
 use crate::auth::authenticator::AuthenticatedUser;
+use crate::config::route_table::{ApiMethod, MethodKind};
 use crate::handler::console::ConsoleError;
 use crate::handler::upload::UploadRequest;
 use crate::handler::{HandlerAnswer, api, console, upload};
 use crate::http::error::ResponseError;
+use crate::http::path_pattern::verb;
 use crate::http::request_body::RequestBody;
 use crate::http::target::ApiPath;
 use crate::proxy::buffered_body::{self, PreparedCall, SenderTrust};
@@ -34,16 +36,20 @@ pub(super) async fn run_api(
     let sender = SenderTrust::from_identity(identity);
     let timeouts = (!request.outlives_client).then_some(&*client.timeouts);
     let is_local = !matches!(route, Route::Node(_) | Route::Master(_));
+    let joined = path.joined();
+    let listed = handlers.routes.table.find(verb(&head.method), &joined);
+    // A method that the table does not have needs no root.
+    let method = listed.as_ref().map(|listed| listed.method).unwrap_or_default();
     let call = |PreparedCall { query, body }| api::ApiCall {
         head,
         target: path.upstream_target(query.as_deref().or(head.uri.query())),
         identity,
         client: address,
         body,
-        source: download_source(request, &route, path),
-        timeout: answer_timeout(context, &route, &head.method, path),
+        source: download_source(request, &route, method, path),
+        timeout: answer_timeout(context, &route, method),
         piece: client.piece,
-        schedule: is_local.then(|| Box::new(call_class::classify(request, identity, path))),
+        schedule: is_local.then(|| Box::new(call_class::classify(request, identity, path, listed.as_ref()))),
     };
     match route {
         Route::Node(_) | Route::Master(_) if state.header_names.is_looped(&head.headers) => {
@@ -52,14 +58,14 @@ pub(super) async fn run_api(
         Route::Node(ref name) | Route::Master(ref name) => {
             let upstream = context.upstreams.peer(state, name, request.real)?;
             let body = buffered_body::read_for_daemon(request, sender, body).await?;
-            Ok(or_client_left(timeouts, handlers.api.forward_call(state, &upstream, call(body)))
-                .await?
-                .into())
+            let answer = pin!(handlers.api.forward_call(state, &upstream, call(body)));
+            Ok(or_client_left(timeouts, answer).await?.into())
         }
         Route::Daemon | Route::Unprivileged => {
             let body = buffered_body::read_for_daemon(request, sender, body).await?;
             let upstream = context.local_upstream(&route);
-            Ok(or_client_left(timeouts, handlers.api.forward_call(state, upstream, call(body))).await?.into())
+            let answer = pin!(handlers.api.forward_call(state, upstream, call(body)));
+            Ok(or_client_left(timeouts, answer).await?.into())
         }
         Route::UnknownNode(node) => Err(unknown_node(state, &node)),
         Route::Upload => run_upload(request, identity, path, body).await,
@@ -67,13 +73,12 @@ pub(super) async fn run_api(
             let body = buffered_body::read_for_daemon(request, sender, body).await?;
             let upstream = context.upstreams.unprivileged();
             if !console::handshake::requests_upgrade(&head.headers) {
-                return Ok(or_client_left(timeouts, handlers.api.forward_call(state, upstream, call(body)))
-                    .await?
-                    .into());
+                let answer = pin!(handlers.api.forward_call(state, upstream, call(body)));
+                return Ok(or_client_left(timeouts, answer).await?.into());
             }
             let consoles = handlers.consoles.as_ref().ok_or(ConsoleError::Unsupported)?;
-            or_client_left(timeouts, Box::pin(console::open(consoles, state, upstream, client, call(body))))
-                .await
+            let opening = console::open(consoles, state, upstream, client, call(body));
+            or_client_left(timeouts, Box::pin(opening).as_mut()).await
         }
         Route::NoSuchUri | Route::Page | Route::Static(_) | Route::Probe(_) | Route::Missing(_) => {
             Err(ResponseError::NoSuchUri)
@@ -89,6 +94,8 @@ async fn run_upload(
 ) -> Result<HandlerAnswer, ResponseError> {
     let IncomingRequest { context, client, head, address, .. } = request;
     let uploads = context.handlers.uploads.as_ref().ok_or(ResponseError::NotServed("uploads are"))?;
+    let joined = path.joined();
+    let listed = context.handlers.routes.table.find(verb(&head.method), &joined);
     let upload = UploadRequest {
         state: &context.state,
         upstreams: &context.upstreams,
@@ -97,7 +104,7 @@ async fn run_upload(
         path,
         identity,
         client: address,
-        schedule: Box::new(call_class::classify(request, identity, path)),
+        schedule: Box::new(call_class::classify(request, identity, path, listed.as_ref())),
         timeouts: &client.connection_timeouts,
     };
     Ok(Box::pin(upload::handle_upload(uploads, &upload, body)).await?.into())
@@ -114,34 +121,34 @@ fn unknown_node(state: &AppState, name: &str) -> ResponseError {
 fn download_source<'a>(
     request: &'a IncomingRequest,
     route: &Route,
+    listed: ApiMethod,
     path: &'a ApiPath,
 ) -> api::DownloadSource<'a> {
     let IncomingRequest { context, head, .. } = request;
-    let (method, routes) = (&head.method, &context.handlers.routes);
     let privileged = matches!(route, Route::Daemon);
     api::DownloadSource {
-        method,
+        method: &head.method,
         path,
-        sends_files: routes.sends_files(method, path),
+        sends_files: listed.kind == MethodKind::Download && verb(&head.method) == "GET",
         privileged,
         // The original proxy answers a page that needs no root with a title of its own.
-        stands_in: privileged && context.handlers.api.has_title(path) && !routes.needs_root(method, path),
+        stands_in: privileged && context.handlers.api.has_title(path) && !listed.protected,
     }
 }
 
 /// The timeout of an answer. The original proxies answer calls that need no root themselves, without a limit. Their
 /// 30 s apply to calls that they forward to the privileged daemon or to another node.
-fn answer_timeout(context: &WorkerContext, route: &Route, method: &Method, path: &ApiPath) -> Duration {
+fn answer_timeout(context: &WorkerContext, route: &Route, listed: ApiMethod) -> Duration {
     let timeouts = context.state.config.settings.timeout;
     let needs_no_root = matches!(route, Route::Unprivileged | Route::Websocket)
-        || (matches!(route, Route::Daemon) && !context.handlers.routes.needs_root(method, path));
+        || (matches!(route, Route::Daemon) && !listed.protected);
     if needs_no_root { timeouts.answer_unprivileged } else { timeouts.answer }
 }
 
 /// The answer, unless the client disconnects before. Without a tracker the answer comes in any case.
 async fn or_client_left<T>(
     timeouts: Option<&TimeoutTracker>,
-    answer: impl Future<Output = Result<T, ResponseError>>,
+    answer: Pin<&mut impl Future<Output = Result<T, ResponseError>>>,
 ) -> Result<T, ResponseError> {
     tokio::select! {
         biased;

@@ -6,27 +6,27 @@ use http::Method;
 use smallvec::SmallVec;
 
 use crate::auth::authenticator::{AuthenticatedUser, PageLogin};
+use crate::config::route_table::RouteMatch;
 use crate::http::path_pattern::verb;
 use crate::http::target::ApiPath;
 use crate::limits::failure_table::ClientKey;
 use crate::proxy::incoming_request::IncomingRequest;
 use crate::upstream::scheduler::{CallTemplate, ClientGroup, ScheduledCall};
 
-/// The class of an API call.
+/// The class of an API call. `listed` is its method in the route table.
 pub(crate) fn classify(
     request: &IncomingRequest,
     identity: &AuthenticatedUser,
     path: &ApiPath,
+    listed: Option<&RouteMatch<'_>>,
 ) -> ScheduledCall {
     let IncomingRequest { context, client, head, .. } = request;
     let is_read = matches!(head.method, Method::GET | Method::HEAD);
-    let method = verb(&head.method);
     // An API token that the daemon has not accepted yet may be invented.
     let known = identity.client.as_ref().filter(|known| !known.is_unverified());
     let group = client_group(request, known.map(|known| &*known.user));
-    let (routes, path) = (&context.handlers.routes, path.joined());
     let connection = client.number();
-    match routes.table.find(method, &path) {
+    match listed {
         Some(found) => {
             let names = context.state.config.product.backend.cost_parameters.iter();
             let deciding: SmallVec<[_; 4]> = names.map(|name| found.parameter(name)).collect();
@@ -34,7 +34,9 @@ pub(crate) fn classify(
             ScheduledCall::new(group, template, deciding, connection, !is_read)
         }
         // The path could hold anything, so only its hash is kept.
-        None => ScheduledCall::new(group, unlisted(method), &*path, connection, !is_read),
+        None => {
+            ScheduledCall::new(group, unlisted(verb(&head.method)), &*path.joined(), connection, !is_read)
+        }
     }
 }
 

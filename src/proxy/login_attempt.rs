@@ -5,6 +5,7 @@
 mod outcome;
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,7 +141,6 @@ impl LoginAttempt {
         mut body: Option<RequestBody>,
         left: &CancellationToken,
     ) -> FinishedAttempt {
-        let call = run_api(&self.request, &self.identity, self.route.clone(), &self.path, &mut body);
         let token = self.token().map(AsRef::as_ref);
         let no_verdict = async {
             left.cancelled().await;
@@ -151,10 +151,14 @@ impl LoginAttempt {
             }
             is_sent
         };
-        let (answer, is_sent) = tokio::select! {
-            biased;
-            answer = watch_credential(call, token, &mut attempt, &self.request.client.trust) => (answer, true),
-            is_sent = no_verdict => (Err(ResponseError::ClientLeft), is_sent),
+        let (answer, is_sent) = {
+            let (request, route) = (&self.request, self.route.clone());
+            let call = pin!(run_api(request, &self.identity, route, &self.path, &mut body));
+            tokio::select! {
+                biased;
+                answer = watch_credential(call, token, &mut attempt, &request.client.trust) => (answer, true),
+                is_sent = no_verdict => (Err(ResponseError::ClientLeft), is_sent),
+            }
         };
         let outcome = if is_sent { self.outcome(&answer) } else { AttemptOutcome::Passed };
         if outcome == AttemptOutcome::Failed {

@@ -1,6 +1,7 @@
 //! One request, from its head to its answer. Read `answer` from top to bottom: each `?` ends it with an error.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -48,7 +49,8 @@ pub async fn handle(
 ) -> RequestAnswer {
     let address = context.state.client_address(client.client_ip, request.headers());
     let log_context = request_context::LogContext::new(address, context.state.log.is_detailed());
-    request_context::within(log_context, answer_and_log(&context, &client, request, address)).await
+    let answer = pin!(answer_and_log(&context, &client, request, address));
+    request_context::within(log_context, answer).await
 }
 
 async fn answer_and_log(

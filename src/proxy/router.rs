@@ -152,20 +152,6 @@ impl RouteRules {
         }
     }
 
-    /// Whether the method answers with files.
-    pub fn sends_files(&self, method: &Method, api: &ApiPath) -> bool {
-        let is_read = matches!(*method, Method::GET | Method::HEAD);
-        let is_flagged = |path: &str| {
-            self.table.find("GET", path).is_some_and(|found| found.method.kind == MethodKind::Download)
-        };
-        is_read && is_flagged(&api.joined())
-    }
-
-    /// Whether only the privileged daemon answers the method. A method that the table does not have needs no root.
-    pub fn needs_root(&self, method: &Method, api: &ApiPath) -> bool {
-        self.table.find(verb(method), &api.joined()).is_some_and(|found| found.method.protected)
-    }
-
     fn local(&self, protected: bool) -> Route {
         if self.has_unprivileged && !protected { Route::Unprivileged } else { Route::Daemon }
     }

@@ -1,7 +1,7 @@
 //! The verdict on the credential of a call, from the answer to the call.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 use http::Method;
 
@@ -71,7 +71,7 @@ pub async fn run_at_once(
     let state = &context.state;
     let known = identity.client.as_deref();
     let check = token_check(state, &head.method, path, &route);
-    let call = run_api(request, identity, route, path, body);
+    let call = pin!(run_api(request, identity, route, path, body));
     let answer = watch_credential(call, known, &mut None, &client.trust).await;
     if let Some(known) = known {
         // For a verified token the status is enough.
@@ -94,12 +94,11 @@ pub async fn run_at_once(
 /// The output of `call`. As soon as an API token is verified, by this call or another one, the permit is released and
 /// the client is trusted: an upload with the token may take long.
 pub(super) async fn watch_credential<T>(
-    call: impl Future<Output = T>,
+    mut call: Pin<&mut impl Future<Output = T>>,
     known: Option<&CachedCredential>,
     attempt: &mut Option<LoginPermit>,
     trust: &ConnectionTrust,
 ) -> T {
-    let mut call = pin!(call);
     poll_fn(|context| {
         let polled = call.as_mut().poll(context);
         let is_proven = polled.is_pending() && known.is_some_and(|known| !known.is_unverified());
