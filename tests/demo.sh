@@ -58,11 +58,14 @@ wait_for() {
     fail "$1 did not start:" "$(cat "$root/$1.out")"
 }
 
+# serve PROFILE PORT [DAEMON_PORT]: the settings are in a file, so that check and status know them too.
 serve() {
     local profile=$1 port=$2
-    shift 2
-    start "$profile" "$bin/nodegate" --root "$root" \
-        --set listen.address=127.0.0.1 --set "listen.port=$port" "$@" run "$profile"
+    {
+        printf '[listen]\naddress = "127.0.0.1"\nport = %s\n' "$port"
+        [ $# -lt 3 ] || printf '\n[backend]\naddress = "127.0.0.1:%s"\n' "$3"
+    } >"$root/etc/nodegate/$profile.toml"
+    start "$profile" "$bin/nodegate" --root "$root" run "$profile"
     wait_for "$profile" "listening on"
 }
 
@@ -75,8 +78,9 @@ start_all() {
     start standin "$bin/standin" serve "$root" --pve "127.0.0.1:$pve_daemon_port" \
         --pmg "127.0.0.1:$pmg_daemon_port" --echo "127.0.0.1:$machine_port"
     wait_for standin "echo on"
-    serve pve "$pve_port" --set "backend.address=127.0.0.1:$pve_daemon_port"
-    serve pmg "$pmg_port" --set "backend.address=127.0.0.1:$pmg_daemon_port"
+    mkdir -p "$root/etc/nodegate"
+    serve pve "$pve_port" "$pve_daemon_port"
+    serve pmg "$pmg_port" "$pmg_daemon_port"
     serve spice "$spice_port"
 }
 
@@ -124,13 +128,17 @@ printf 'CONNECT %s HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\n' \"\$target\" \"\$target\"
 cat <&3; echo; exec 3>&-" '401 invalid ticket'
     try "Where a request would go, and whether it needs a login" \
         "$call route pve GET /api2/json/version" 'daemon login '
-    try "Every setting in effect, and its origin" "$call check pve" "DENY_FROM\|acl.deny_from = .*pveproxy:2"
+    try "Every setting in effect, and its origin" "$call check pve" "listen.port = $pve_port .*etc/nodegate/pve.toml"
+    try "The state of the running process" "$call status pve" "connections"
+    try "The start page, which a browser shows at $pve" "$curl $pve/" 'nodegate serves the Proxmox VE demo'
+    try "The start page of the Mail Gateway, at $pmg" "$curl $pmg/" 'nodegate serves the Mail Gateway demo'
 }
 
 print_commands() {
     local index
     echo
     echo "Serving: pve on https://127.0.0.1:$pve_port, pmg on https://127.0.0.1:$pmg_port, SPICE on 127.0.0.1:$spice_port."
+    echo "Open the first two in a browser; it warns you of the demo's own certificate authority."
     echo "Users root@pam and bob@pve, password demo. The root is $root, with every log."
     echo "In another terminal (bash), one after another:"
     echo

@@ -6,6 +6,29 @@ use std::path::Path;
 use crate::certs::{Certificate, KeyKind};
 use crate::keys::{Keys, write};
 
+/// The start page of a product in the demo.
+struct StartPage {
+    product: &'static str,
+    template: &'static str,
+    script: &'static str,
+    cookie: &'static str,
+}
+
+const PAGES: [StartPage; 2] = [
+    StartPage {
+        product: "Proxmox VE",
+        template: "usr/share/pve-manager/index.html.tpl",
+        script: "/pve2/js/pvemanagerlib.js",
+        cookie: "PVEAuthCookie",
+    },
+    StartPage {
+        product: "Mail Gateway",
+        template: "usr/share/javascript/pmg-gui/pmg-index.html.tt",
+        script: "/pve2/js/pmgmanagerlib.js",
+        cookie: "PMGAuthCookie",
+    },
+];
+
 /// The short host name, which is the node's name.
 pub fn node_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -43,6 +66,13 @@ pub fn prepare(root: &Path) -> Keys {
         ["usr/share/pve-manager/images/favicon.ico", "usr/share/javascript/pmg-gui/images/favicon.ico"]
     {
         write_once(root, icon, &icon_file());
+    }
+    for page in &PAGES {
+        let text = include_str!("demo.html")
+            .replace("{product}", page.product)
+            .replace("{script}", page.script)
+            .replace("{cookie}", page.cookie);
+        write_once(root, page.template, text.as_bytes());
     }
     keys
 }
