@@ -14,13 +14,14 @@ use crate::http::error::ResponseError;
 use crate::http::path_pattern::verb;
 use crate::http::request_body::RequestBody;
 use crate::http::target::ApiPath;
-use crate::proxy::buffered_body::{self, PreparedCall, SenderTrust};
+use crate::proxy::buffered_body::{self, PreparedCall};
 use crate::proxy::call_class;
 use crate::proxy::incoming_request::IncomingRequest;
 use crate::proxy::router::Route;
 use crate::proxy::worker_context::WorkerContext;
 use crate::state::shared::AppState;
 use crate::time::client_timeouts::TimeoutTracker;
+use crate::upstream::client::UpstreamClient;
 
 /// Sends an API call to its destination.
 pub(super) async fn run_api(
@@ -33,7 +34,6 @@ pub(super) async fn run_api(
     let IncomingRequest { context, client, head, address, .. } = request;
     let (state, handlers) = (&context.state, &context.handlers);
     handlers.uploads.as_ref().map_or(Ok(()), |uploads| uploads.check_query(head))?;
-    let sender = SenderTrust::from_identity(identity);
     let timeouts = (!request.outlives_client).then_some(&*client.timeouts);
     let is_local = !matches!(route, Route::Node(_) | Route::Master(_));
     let joined = path.joined();
@@ -51,31 +51,28 @@ pub(super) async fn run_api(
         piece: client.piece,
         schedule: is_local.then(|| Box::new(call_class::classify(request, identity, path, listed.as_ref()))),
     };
+    let forward = async |upstream: &UpstreamClient, body: &mut Option<RequestBody>| {
+        let body = buffered_body::read_for_daemon(request, identity, body).await?;
+        let answer = pin!(handlers.api.forward_call(state, upstream, call(body)));
+        Ok(or_client_left(timeouts, answer).await?.into())
+    };
     match route {
         Route::Node(_) | Route::Master(_) if state.header_names.is_looped(&head.headers) => {
             Err(ResponseError::Loop)
         }
         Route::Node(ref name) | Route::Master(ref name) => {
             let upstream = context.upstreams.peer(state, name, request.real)?;
-            let body = buffered_body::read_for_daemon(request, sender, body).await?;
-            let answer = pin!(handlers.api.forward_call(state, &upstream, call(body)));
-            Ok(or_client_left(timeouts, answer).await?.into())
+            forward(&upstream, body).await
         }
-        Route::Daemon | Route::Unprivileged => {
-            let body = buffered_body::read_for_daemon(request, sender, body).await?;
-            let upstream = context.local_upstream(&route);
-            let answer = pin!(handlers.api.forward_call(state, upstream, call(body)));
-            Ok(or_client_left(timeouts, answer).await?.into())
-        }
+        Route::Daemon | Route::Unprivileged => forward(context.local_upstream(&route), body).await,
         Route::UnknownNode(node) => Err(unknown_node(state, &node)),
         Route::Upload => run_upload(request, identity, path, body).await,
         Route::Websocket => {
-            let body = buffered_body::read_for_daemon(request, sender, body).await?;
             let upstream = context.upstreams.unprivileged();
             if !console::handshake::requests_upgrade(&head.headers) {
-                let answer = pin!(handlers.api.forward_call(state, upstream, call(body)));
-                return Ok(or_client_left(timeouts, answer).await?.into());
+                return forward(upstream, body).await;
             }
+            let body = buffered_body::read_for_daemon(request, identity, body).await?;
             let consoles = handlers.consoles.as_ref().ok_or(ConsoleError::Unsupported)?;
             let opening = console::open(consoles, state, upstream, client, call(body));
             or_client_left(timeouts, Box::pin(opening).as_mut()).await

@@ -75,10 +75,10 @@ pub(super) struct PreparedCall {
 /// The whole body. The body of a DELETE becomes part of the query, because the daemon reads none with this method.
 pub(super) async fn read_for_daemon(
     request: &IncomingRequest,
-    sender: SenderTrust,
+    identity: &AuthenticatedUser,
     body: &mut Option<RequestBody>,
 ) -> Result<PreparedCall, ResponseError> {
-    let body = read(request, sender, body).await?;
+    let body = read(request, SenderTrust::from_identity(identity), body).await?;
     let head = &request.head;
     if let Some(uploads) = &request.context.handlers.uploads {
         uploads.check_body(head, &body)?;

@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_start_is_of_a_page_a_login_and_sixty_requests() {
+    fn a_start_has_page_login_and_sixty_requests() {
         assert!((60..70).contains(&ITEMS.len()), "{}", ITEMS.len());
         assert!(ITEMS.is_sorted_by_key(|item| item.step));
         assert!(ITEMS.iter().all(|item| item.step < STEPS));
