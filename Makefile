@@ -1,6 +1,6 @@
 # Each target first installs the packages that it needs. Without root it lists them.
 
-.PHONY: help setup build train deb demo test fuzz soak deny bench bench-quick
+.PHONY: help setup build train deb demo test fuzz soak deny bench bench-quick conformance
 
 # Builds for production are guided by a profile of nodegate under load (tests/bench/profile/README.md).
 GUIDED = RUSTFLAGS="$$RUSTFLAGS $$(tests/bench/profile/flags)"
@@ -22,6 +22,8 @@ help:
 	@echo "make deny    licences, sources and versions of the crates, by cargo-deny"
 	@echo "make bench   beside nginx, HAProxy and Caddy: the tables of docs/performance.md, or those of Debian 12 (an hour, a quiet machine)"
 	@echo "make bench-quick   the same in four minutes, printed only; ROWS='tunnel start' picks rows"
+	@echo "make conformance   suites that others wrote, beside nginx, HAProxy and Caddy: the table of docs/conformance.md"
+	@echo "             SUITES='httpwg autobahn' picks suites"
 
 setup:
 	tests/setup.sh test
@@ -92,3 +94,8 @@ bench bench-quick:
 	cargo build --release --locked --package nodegate-bench
 	target/release/bench $(MEASURED)
 endif
+
+conformance:
+	tests/setup.sh conformance
+	cargo build --workspace --locked
+	target/conformance/venv/bin/python -B tests/conformance/run.py --write docs/conformance.md $(SUITES)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs the Debian packages that a target needs and this machine lacks:
-#   tests/setup.sh deb|demo|test|fuzz|deny|bench|train|release
+#   tests/setup.sh deb|demo|test|fuzz|deny|bench|train|release|conformance
 #   tests/setup.sh root|root-list [smoke|bench]     within a root of another release, and its list of packages
 # As root it installs them. Without root it lists them.
 set -euo pipefail
@@ -32,6 +32,11 @@ rooting=(debootstrap=debootstrap systemd-container=systemd-nspawn lintian=lintia
 # Programs whose packages start a service.
 serving=(nginx=nginx haproxy=haproxy caddy=caddy apache2=apache2 fail2ban=fail2ban-regex)
 peers=(nginx=nginx haproxy=haproxy caddy=caddy wrk=wrk nghttp2-client=h2load iproute2=ip)
+# Peers, and clients whose bursts are suites.
+conforming=(
+    nginx=nginx haproxy=haproxy caddy=caddy nghttp2-client=h2load nodejs=node default-jdk-headless=javac
+    testssl.sh=testssl python3-venv curl=curl
+)
 training=(iproute2=ip)
 # proxmoxer of PyPI beside Debian's, a scanner, and an HTTP/2 library that shares no code with nodegate's.
 pypi=(proxmoxer==2.3.0 requests==2.32.5 requests_toolbelt==1.0.0 sslyze==6.3.1 h2==4.3.0)
@@ -210,13 +215,18 @@ bench)
     require_rust
     install_without_services "${building[@]}" "${peers[@]}"
     ;;
+conformance)
+    require_rust
+    install_without_services "${building[@]}" "${conforming[@]}"
+    tests/conformance/fetch
+    ;;
 train)
     require_rust
     install_missing "${building[@]}" "${training[@]}"
     profdata
     ;;
 *)
-    echo "usage: tests/setup.sh deb|demo|test|fuzz|deny|bench|train|release|root|root-list" >&2
+    echo "usage: tests/setup.sh deb|demo|test|fuzz|deny|bench|train|release|conformance|root|root-list" >&2
     exit 2
     ;;
 esac
