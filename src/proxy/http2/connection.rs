@@ -1,6 +1,6 @@
 //! One connection: its events, one after another, and the tasks of its streams.
 
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::graceful_shutdown::GracefulShutdown;
 use super::in_flight::InFlight;
+use super::request_slots::RequestSlots;
 use super::watched_stream::{FloodWatch, WatchedStream};
-use super::{ConnectionEnd, stream};
+use super::{ConnectionEnd, MAX_STREAMS, head, stream};
 use crate::metrics::labels::LimitLabel;
 use crate::proxy::worker_context::Worker;
 use crate::state::client_connection::{AdmissionLost, ClientConnection};
@@ -25,8 +26,8 @@ use crate::state::connection_trust::ConnectionTrust;
 use crate::time::client_timeouts::{TimedOut, TimedStream};
 use crate::tls::ClientStream;
 
-/// Running requests, including cancelled ones that still wait for a login verdict.
-const MAX_RUNNING_REQUESTS: usize = 32;
+/// Requests in hand, including cancelled ones that still wait for a login verdict.
+const MAX_REQUESTS: usize = MAX_STREAMS + 32;
 /// Flow-control windows in bytes after the client has logged in.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
@@ -56,8 +57,11 @@ pub(super) struct Http2Connection<S> {
     /// each returns whether the connection must close after it
     streams: JoinSet<bool>,
     in_flight: Rc<InFlight>,
+    slots: Rc<RequestSlots>,
     windows: WindowState,
     shutdown: Option<GracefulShutdown>,
+    /// an answer that closes the connection waits to be written
+    last_answer: bool,
 }
 
 /// An event of a connection.
@@ -65,7 +69,7 @@ pub(super) struct Http2Connection<S> {
 enum Event {
     /// the worker stops or drains
     ShutsDown,
-    Flooded,
+    Failed(Reason),
     TimedOut(TimedOut),
     /// the client has logged in
     Trusted,
@@ -74,6 +78,8 @@ enum Event {
     Answered {
         closes: bool,
     },
+    /// the frames of an answer that closes the connection were written
+    LastAnswerSent,
     Request(Request<RecvStream>, SendResponse<Bytes>),
     Ended(Option<h2::Error>),
 }
@@ -91,8 +97,10 @@ impl<S: ClientStream> Http2Connection<S> {
         client: &Rc<ClientConnection>,
         connection: Served<S>,
         watch: FloodWatch,
+        slots: Rc<RequestSlots>,
     ) -> Self {
         Self {
+            slots,
             draining: worker.context().draining.clone(),
             client: Rc::clone(client),
             connection,
@@ -101,6 +109,7 @@ impl<S: ClientStream> Http2Connection<S> {
             in_flight: Rc::new(InFlight::new(&client.timeouts)),
             windows: WindowState::Initial,
             shutdown: None,
+            last_answer: false,
         }
     }
 
@@ -137,7 +146,7 @@ impl<S: ClientStream> Http2Connection<S> {
             biased;
             () = worker.stop.cancelled(), if is_open => Event::ShutsDown,
             () = self.draining.cancelled(), if is_open => Event::ShutsDown,
-            () = self.watch.flooded.cancelled() => Event::Flooded,
+            () = self.watch.failed.cancelled() => Event::Failed(self.watch.reason()),
             cause = expired => Event::TimedOut(cause),
             () = trusted, if self.windows != WindowState::Wide => Event::Trusted,
             Some(()) = done, if self.streams.is_empty() => Event::Drained,
@@ -147,6 +156,8 @@ impl<S: ClientStream> Http2Connection<S> {
                 Some(Err(error)) => Event::Ended(Some(error)),
                 None => Event::Ended(None),
             },
+            // Polled behind the connection, which writes what it has in each poll.
+            () = ready(()), if self.last_answer => Event::LastAnswerSent,
         }
     }
 
@@ -158,10 +169,12 @@ impl<S: ClientStream> Http2Connection<S> {
                 self.shutdown = Some(GracefulShutdown::now());
                 None
             }
-            Event::Flooded => {
-                tracing::debug!(%peer, "the client exceeded its frame budget");
-                worker.context().state.metrics.count_limit(LimitLabel::Frames);
-                goaway(ConnectionEnd::Closed, Reason::ENHANCE_YOUR_CALM)
+            Event::Failed(reason) => {
+                tracing::debug!(%peer, %reason, "the client broke a rule of frames");
+                if reason == Reason::ENHANCE_YOUR_CALM {
+                    worker.context().state.metrics.count_limit(LimitLabel::Frames);
+                }
+                goaway(ConnectionEnd::Closed, reason)
             }
             Event::TimedOut(cause) => {
                 tracing::debug!(%peer, ?cause, "connection timed out");
@@ -171,15 +184,20 @@ impl<S: ClientStream> Http2Connection<S> {
                 Some(close_after_timeout(cause))
             }
             Event::Trusted => {
+                self.slots.widen();
                 self.windows = widen(&mut self.connection);
                 None
             }
             Event::Drained => goaway(ConnectionEnd::Closed, Reason::NO_ERROR),
             Event::Answered { closes } => {
-                if closes {
-                    self.shutdown.get_or_insert_with(GracefulShutdown::now);
-                }
+                // The library sends GOAWAY before the frames of streams, and clients drop what follows it.
+                self.last_answer |= closes;
                 self.shutdown.iter_mut().for_each(GracefulShutdown::answered);
+                None
+            }
+            Event::LastAnswerSent => {
+                self.last_answer = false;
+                self.shutdown.get_or_insert_with(GracefulShutdown::now);
                 None
             }
             Event::Request(request, respond) => {
@@ -207,13 +225,14 @@ impl<S: ClientStream> Http2Connection<S> {
         request: Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
     ) -> Option<AdmissionLost> {
-        if self.watch.is_malformed(respond.stream_id().as_u32()) {
+        let is_malformed = self.watch.is_malformed(respond.stream_id().as_u32());
+        if is_malformed || !head::has_trimmed_fields(request.headers()) {
             tracing::debug!(peer = %self.client.client_ip.address(), "a malformed request");
             respond.send_reset(Reason::PROTOCOL_ERROR);
             return None;
         }
         let is_late = self.shutdown.as_ref().is_some_and(GracefulShutdown::is_over);
-        if is_late || self.streams.len() >= MAX_RUNNING_REQUESTS {
+        if is_late || self.streams.len() >= MAX_REQUESTS {
             respond.send_reset(Reason::REFUSED_STREAM);
             return None;
         }
@@ -221,10 +240,15 @@ impl<S: ClientStream> Http2Connection<S> {
         if let Some(lost) = self.client.admission_lost(&context.state, context.generation) {
             return Some(lost);
         }
+        let Some(waiting) = self.slots.enter(&request) else {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return None;
+        };
         let running = self.in_flight.begin();
         let client = Rc::new(self.client.for_stream(&context.state, stream::PIECE_BYTES));
         self.streams.spawn_local(async move {
             let _running = running;
+            let Some(_slot) = waiting.slot(&mut respond).await else { return false };
             stream::serve(context, client, request, respond).await
         });
         None

@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
+use h2::Reason;
+
 use super::frame::{
-    DATA, HEADER_BYTES, HEADERS, PING, PREFACE_BYTES, RST_STREAM, SETTINGS, WINDOW_UPDATE, payload_bytes,
+    DATA, HEADER_BYTES, HEADERS, PING, PREFACE_BYTES, RST_STREAM, SETTINGS, WINDOW_UPDATE, connection_error,
+    payload_bytes,
 };
 
 /// Tokens of a full bucket, and at the start.
@@ -55,12 +58,18 @@ impl FrameBudget {
         }
     }
 
-    /// Charges the resets of malformed requests. Returns whether the budget covered them.
-    pub(super) fn pay_for_malformed(&mut self, streams: usize) -> bool {
-        let cost = cost(RST_STREAM, 0).saturating_mul(u64::try_from(streams).unwrap_or(u64::MAX));
+    /// Charges the resets of malformed requests.
+    ///
+    /// # Errors
+    /// The budget did not cover them.
+    pub(super) fn pay_for_malformed(&mut self, streams: usize) -> Result<(), Reason> {
+        self.pay(cost(RST_STREAM, 0).saturating_mul(u64::try_from(streams).unwrap_or(u64::MAX)))
+    }
+
+    fn pay(&mut self, cost: u64) -> Result<(), Reason> {
         let left = self.left.checked_sub(cost);
         self.left = left.unwrap_or_default();
-        left.is_some()
+        left.map(drop).ok_or(Reason::ENHANCE_YOUR_CALM)
     }
 
     /// Adds tokens for bytes sent to the client.
@@ -70,9 +79,11 @@ impl FrameBudget {
         self.sent %= BYTES_PER_TOKEN;
     }
 
-    /// Charges the frames in `bytes`; `now` is the time since the connection began. Returns whether the budget covered
-    /// them.
-    pub fn received(&mut self, mut bytes: &[u8], now: Duration) -> bool {
+    /// Charges the frames in `bytes`; `now` is the time since the connection began.
+    ///
+    /// # Errors
+    /// The budget did not cover them, or one of them is a connection error.
+    pub fn received(&mut self, mut bytes: &[u8], now: Duration) -> Result<(), Reason> {
         let seconds = now.saturating_sub(self.filled).as_secs();
         if seconds > 0 {
             self.refill(seconds.saturating_mul(TOKENS_PER_SECOND * self.clients));
@@ -92,11 +103,11 @@ impl FrameBudget {
                 self.known = 0;
                 let [_, _, _, kind, ..] = self.header;
                 self.skip = payload_bytes(self.header);
-                let Some(left) = self.left.checked_sub(cost(kind, self.skip)) else { return false };
-                self.left = left;
+                self.pay(cost(kind, self.skip))?;
+                connection_error(self.header, bytes).map_or(Ok(()), Err)?;
             }
         }
-        true
+        Ok(())
     }
 
     fn refill(&mut self, tokens: u64) {
@@ -130,8 +141,8 @@ mod tests {
     /// How many of a kind a client may send at once.
     fn at_once(kind: u8, length: u8) -> usize {
         let mut budget = FrameBudget::new();
-        assert!(budget.received(&[0; PREFACE_BYTES], Duration::ZERO));
-        (0..10_000).take_while(|_| budget.received(&frame(kind, length), Duration::ZERO)).count()
+        assert_eq!(budget.received(&[0; PREFACE_BYTES], Duration::ZERO), Ok(()));
+        (0..10_000).take_while(|_| budget.received(&frame(kind, length), Duration::ZERO).is_ok()).count()
     }
 
     #[test]
@@ -146,7 +157,7 @@ mod tests {
         let all = [vec![0; PREFACE_BYTES], frame(DATA, 200), frame(PING, 8), frame(RST_STREAM, 4)].concat();
         for size in 1..all.len() {
             let mut budget = FrameBudget::new();
-            assert!(all.chunks(size).all(|piece| budget.received(piece, Duration::ZERO)));
+            assert!(all.chunks(size).all(|piece| budget.received(piece, Duration::ZERO).is_ok()));
             assert_eq!((budget.left, budget.known, budget.skip), (MAX_TOKENS - 14, 0, 0), "{size}");
         }
     }
@@ -154,15 +165,15 @@ mod tests {
     #[test]
     fn time_and_answers_are_earned() {
         let mut budget = FrameBudget::new();
-        assert!(budget.received(&[0; PREFACE_BYTES], Duration::ZERO));
-        while budget.received(&frame(PING, 8), Duration::ZERO) {}
+        assert_eq!(budget.received(&[0; PREFACE_BYTES], Duration::ZERO), Ok(()));
+        while budget.received(&frame(PING, 8), Duration::ZERO).is_ok() {}
         assert_eq!(budget.left, 0);
         budget.sent(4096);
         budget.sent(255);
         assert_eq!(budget.left, 16);
-        assert!(budget.received(&[], Duration::from_millis(2500)));
+        assert_eq!(budget.received(&[], Duration::from_millis(2500)), Ok(()));
         assert_eq!(budget.left, 216);
-        assert!(budget.received(&[], Duration::from_hours(1)));
+        assert_eq!(budget.received(&[], Duration::from_hours(1)), Ok(()));
         assert_eq!(budget.left, MAX_TOKENS);
     }
 }

@@ -54,9 +54,20 @@ pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Removes headers that HTTP/2 does not have from an answer. Returns whether they close the connection.
+/// Whether no value begins or ends with white space, which would make the request malformed (RFC 9113 section 8.2.1).
+pub(super) fn has_trimmed_fields(headers: &HeaderMap) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    headers
+        .values()
+        .map(HeaderValue::as_bytes)
+        .all(|value| !is_blank(value.first()) && !is_blank(value.last()))
+}
+
+/// Removes headers that HTTP/2 does not have from an answer. Returns whether they close the connection. A malformed
+/// request ends only its stream (RFC 9113 section 8.1.1).
 pub fn answer(head: &mut response::Parts, length: Option<u64>) -> bool {
-    let closes = head.headers.get(CONNECTION).is_some_and(|value| value.as_bytes() == b"close");
+    let asks_to_close = head.headers.get(CONNECTION).is_some_and(|value| value.as_bytes() == b"close");
+    let closes = asks_to_close && head.status != StatusCode::BAD_REQUEST;
     for name in &CONNECTION_HEADERS {
         head.headers.remove(name);
     }

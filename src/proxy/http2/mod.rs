@@ -10,6 +10,7 @@ mod graceful_shutdown;
 mod head;
 mod in_flight;
 mod malformed;
+mod request_slots;
 mod stream;
 mod watched_stream;
 
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use h2::server::Builder;
 
 use self::connection::Http2Connection;
+use self::request_slots::RequestSlots;
 use crate::config::settings::LimitSettings;
 use crate::proxy::http2::watched_stream::{FloodWatch, WatchedStream};
 use crate::proxy::worker_context::Worker;
@@ -26,16 +28,17 @@ use crate::state::client_connection::{AdmissionLost, ClientConnection};
 use crate::time::client_timeouts::TimedStream;
 use crate::tls::ClientStream;
 
-/// Concurrent streams of one connection. Browsers open fewer connections of HTTP/1.1, and the responses together hold
-/// no more than one of those may.
-const MAX_STREAMS: u32 = 8;
+/// Concurrent streams of one connection. Clients rely on 100 before they know the settings (RFC 9113 section 6.5.2).
+/// `request_slots` bounds the requests that run.
+const MAX_STREAMS: usize = 100;
 /// The windows before a login, which is short. RFC 9113 section 6.9.2 allows no smaller window of a connection.
 const INITIAL_STREAM_WINDOW: u32 = 16 << 10;
 const INITIAL_CONNECTION_WINDOW: u32 = 65_535;
 /// Protocol errors on streams before the library closes the connection.
 const MAX_LOCAL_RESETS: usize = 100;
-/// Streams reset before they were accepted, before the library closes the connection (CVE-2023-44487).
-const MAX_PENDING_RESETS: usize = 20;
+/// Streams reset before they were accepted, before the library closes the connection (CVE-2023-44487). A browser that
+/// leaves a page may reset all of them at once.
+const MAX_PENDING_RESETS: usize = MAX_STREAMS;
 /// Bytes above the limits of the settings, so that most oversized heads get a response that says why.
 const EXTRA_HEAD_BYTES: usize = 4 << 10;
 
@@ -70,7 +73,10 @@ pub async fn serve<S: ClientStream>(
         greeted = greeting => greeted,
     };
     match connection {
-        Ok(connection) => Http2Connection::new(worker, client, connection, watch).serve(worker).await,
+        Ok(connection) => {
+            let slots = RequestSlots::new(is_trusted_proxy);
+            Http2Connection::new(worker, client, connection, watch, slots).serve(worker).await
+        }
         Err(error) => {
             tracing::debug!(peer = %client.client_ip.address(), %error, "HTTP/2 handshake failed");
             ConnectionEnd::Closed
@@ -82,7 +88,7 @@ fn builder(limits: &LimitSettings, is_trusted_proxy: bool) -> Builder {
     let head = u32::try_from(limits.uri_bytes + limits.header + EXTRA_HEAD_BYTES).unwrap_or(u32::MAX);
     let mut builder = h2::server::Builder::new();
     builder
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX))
         .initial_window_size(INITIAL_STREAM_WINDOW)
         .initial_connection_window_size(INITIAL_CONNECTION_WINDOW)
         .max_header_list_size(head)

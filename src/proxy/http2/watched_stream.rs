@@ -1,25 +1,29 @@
-//! A stream whose frames are counted and mended as they arrive. If the frame budget is empty, reads stop.
+//! A stream whose frames are verified, counted and mended as they arrive. After a connection error, or if the frame
+//! budget is empty, reads stop.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use crate::proxy::http2::frame_budget::FrameBudget;
 use crate::proxy::http2::malformed::HeaderBlockMender;
 
-/// Counts and mends the frames of one connection. `flooded` is cancelled when the client exceeds its budget.
+/// Verifies, counts and mends the frames of one connection. `failed` is cancelled when the client exceeds its budget or
+/// makes a connection error.
 #[derive(Clone)]
 pub(super) struct FloodWatch {
     budget: Rc<RefCell<FrameBudget>>,
     mender: Rc<RefCell<HeaderBlockMender>>,
     began: Instant,
-    pub(super) flooded: CancellationToken,
+    reason: Rc<Cell<Reason>>,
+    pub(super) failed: CancellationToken,
 }
 
 impl FloodWatch {
@@ -30,7 +34,8 @@ impl FloodWatch {
             budget: Rc::new(RefCell::new(budget)),
             mender: Rc::new(RefCell::new(HeaderBlockMender::new(is_trusted_proxy))),
             began: Instant::now(),
-            flooded: CancellationToken::new(),
+            reason: Rc::new(Cell::new(Reason::NO_ERROR)),
+            failed: CancellationToken::new(),
         }
     }
 
@@ -39,11 +44,21 @@ impl FloodWatch {
         self.mender.borrow_mut().is_malformed(stream)
     }
 
-    /// Charges and mends bytes from the client. Returns whether its budget covered them.
+    /// The reason of `failed`.
+    pub(super) fn reason(&self) -> Reason {
+        self.reason.get()
+    }
+
+    /// Charges and mends bytes from the client. Returns whether the connection goes on.
     fn charge_and_mend(&self, read: &mut [u8]) -> bool {
         let mut budget = self.budget.borrow_mut();
-        budget.received(read, self.began.elapsed())
-            && budget.pay_for_malformed(self.mender.borrow_mut().mend(read))
+        let charged = budget.received(read, self.began.elapsed());
+        let outcome = charged.and_then(|()| budget.pay_for_malformed(self.mender.borrow_mut().mend(read)));
+        if let Err(reason) = outcome {
+            self.reason.set(reason);
+            self.failed.cancel();
+        }
+        outcome.is_ok()
     }
 }
 
@@ -70,7 +85,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.watch.flooded.is_cancelled() {
+        if self.watch.failed.is_cancelled() {
             return Poll::Pending; // the task that waits for the token closes the connection
         }
         let before = buffer.filled().len();
@@ -78,7 +93,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         let read = buffer.filled_mut().get_mut(before..).unwrap_or_default();
         if !read.is_empty() && !self.watch.charge_and_mend(read) {
             buffer.set_filled(before);
-            self.watch.flooded.cancel();
             return Poll::Pending;
         }
         polled

@@ -6,6 +6,7 @@ mod guesses;
 mod life;
 mod malformed;
 mod request_bodies;
+mod streams;
 mod targets;
 pub mod wire;
 
