@@ -236,8 +236,16 @@ pub struct ConsoleAnswerRules {
     /// directories of unix sockets
     #[serde(default)]
     pub sockets: Vec<PathBuf>,
+    /// those that consoles speak; a client that offers none of them gets none
+    #[serde(default = "console_subprotocols")]
+    pub subprotocols: Vec<String>,
     #[serde(default)]
     pub ticket: Vec<ConsoleTicket>,
+}
+
+/// The name under which consoles pass bytes in binary frames.
+fn console_subprotocols() -> Vec<String> {
+    vec!["binary".to_owned()]
 }
 
 /// Calls for a console with their own ticket, which the daemon verifies.

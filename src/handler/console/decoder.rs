@@ -6,9 +6,10 @@
 use std::ops::Range;
 
 use super::frame::{
-    ControlPayload, FIN_BIT, LENGTH_BITS, LENGTH_IS_U16, LENGTH_IS_U64, MASK_BIT, MAX_PAYLOAD_BYTES, Opcode,
-    ProtocolError, RESERVED_BITS, parse_close_code, unmask,
+    ControlPayload, FIN_BIT, LENGTH_BITS, LENGTH_IS_U16, LENGTH_IS_U64, MASK_BIT, Opcode, ProtocolError,
+    RESERVED_BITS, parse_close_code, unmask,
 };
+use super::utf8::Utf8Validator;
 
 /// The reason why nothing of the client counts any more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,6 +37,8 @@ pub struct FrameDecoder {
     state: DecoderState,
     /// a message has begun and has not ended
     in_message: bool,
+    /// of a text message
+    text: Option<Utf8Validator>,
     head: [u8; 14],
     head_length: usize,
 }
@@ -81,7 +84,8 @@ impl FrameDecoder {
         match &mut self.state {
             DecoderState::Head => {
                 self.take_head(rest.first().copied().unwrap_or_default()).map_err(StreamEnd::Invalid)?;
-                // A control frame without payload is complete with its head.
+                // A frame without payload is complete with its head.
+                self.verify_text(&[])?;
                 self.finish(found)?;
                 Ok(1)
             }
@@ -93,6 +97,7 @@ impl FrameDecoder {
                 if *left == 0 {
                     self.state = DecoderState::Head;
                 }
+                self.verify_text(bytes.get(at..at + length).unwrap_or_default())?;
                 append(bytes, &mut found.payload, at..at + length);
                 Ok(length)
             }
@@ -139,6 +144,9 @@ impl FrameDecoder {
             self.state = DecoderState::Control { opcode, left, mask, payload: ControlPayload::EMPTY };
         } else {
             self.in_message = first & FIN_BIT == 0;
+            if opcode != Opcode::Continuation {
+                self.text = (opcode == Opcode::Text).then(Utf8Validator::default);
+            }
             self.state = if left == 0 { DecoderState::Head } else { DecoderState::Payload { left, mask } };
         }
         Ok(())
@@ -184,7 +192,17 @@ impl FrameDecoder {
         if length < shortest || length >> 63 != 0 {
             return Err(ProtocolError::Violation("a length is malformed"));
         }
-        if length > MAX_PAYLOAD_BYTES { Err(ProtocolError::TooLong) } else { Ok(length) }
+        Ok(length)
+    }
+
+    /// Text is UTF-8 (RFC 6455 section 8.1). A character may be split between frames, but not between messages.
+    fn verify_text(&mut self, payload: &[u8]) -> Result<(), StreamEnd> {
+        let ends = !self.in_message && matches!(self.state, DecoderState::Head) && self.head_length == 0;
+        let Some(text) = &mut self.text else { return Ok(()) };
+        if text.accept(payload) && !(ends && text.is_cut()) {
+            return Ok(());
+        }
+        Err(StreamEnd::Invalid(ProtocolError::NotText))
     }
 
     /// Handles a control frame whose payload is complete.

@@ -2,8 +2,6 @@
 
 use smallvec::SmallVec;
 
-/// A frame with a longer payload ends the connection. Messages may be of any length.
-pub const MAX_PAYLOAD_BYTES: u64 = 8 * 128 * 1024;
 /// The longest payload of a control frame.
 const MAX_CONTROL_BYTES: usize = 125;
 /// The longest header of a frame that nodegate sends. Its payload has at most 65,535 bytes.
@@ -19,7 +17,7 @@ pub(super) const LENGTH_BITS: u8 = 0x7f;
 pub(super) const LENGTH_IS_U16: u8 = 126;
 pub(super) const LENGTH_IS_U64: u8 = 127;
 
-/// The kind of a frame. Text and binary are the same to a console.
+/// The kind of a frame. A console gets the payload of text as that of binary.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Opcode {
     Continuation,
@@ -64,10 +62,8 @@ impl Opcode {
 pub enum ProtocolError {
     #[error("{0}")]
     Violation(&'static str),
-    #[error("the reason of a close frame is not UTF-8")]
+    #[error("a text message or the reason of a close frame is not UTF-8")]
     NotText,
-    #[error("a frame may have {MAX_PAYLOAD_BYTES} bytes")]
-    TooLong,
 }
 
 impl ProtocolError {
@@ -76,7 +72,6 @@ impl ProtocolError {
         match self {
             Self::Violation(_) => 1002,
             Self::NotText => 1007,
-            Self::TooLong => 1009,
         }
     }
 }

@@ -67,9 +67,11 @@ pub fn requests_upgrade(headers: &HeaderMap) -> bool {
 }
 
 impl WebSocketHandshake {
+    /// `spoken` are the subprotocols of consoles.
+    ///
     /// # Errors
     /// The head requests no WebSocket that nodegate supports.
-    pub fn check(head: &Parts) -> Result<Self, HandshakeError> {
+    pub fn check(head: &Parts, spoken: &[String]) -> Result<Self, HandshakeError> {
         let headers = &head.headers;
         if !tokens(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket")) {
             return Err(HandshakeError::Protocol(tokens(headers, &UPGRADE).collect::<Vec<_>>().join(", ")));
@@ -84,7 +86,7 @@ impl WebSocketHandshake {
         if version.as_bytes().trim_ascii() != b"13" {
             return Err(HandshakeError::Version(String::from_utf8_lossy(version.as_bytes()).into_owned()));
         }
-        Ok(Self { accept: accept(headers)?, subprotocol: subprotocol(headers)? })
+        Ok(Self { accept: accept(headers)?, subprotocol: subprotocol(headers, spoken)? })
     }
 
     /// `101 Switching Protocols`.
@@ -121,15 +123,14 @@ fn accept(headers: &HeaderMap) -> Result<String, HandshakeError> {
     Ok(STANDARD.encode(openssl::sha::sha1(&[key, GUID].concat())))
 }
 
-/// The first subprotocol that the client offers. Consoles offer only `binary`, and a browser closes the connection if
-/// the answer has none.
-fn subprotocol(headers: &HeaderMap) -> Result<Option<String>, HandshakeError> {
-    let Some(first) = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).next() else { return Ok(None) };
-    if first.bytes().all(is_token_byte) {
-        Ok(Some(first.to_owned()))
-    } else {
-        Err(HandshakeError::Subprotocol)
+/// The first subprotocol of the client that consoles speak. Without one the answer names none, and the client decides
+/// whether it goes on (RFC 6455 section 4.2.2).
+fn subprotocol(headers: &HeaderMap, spoken: &[String]) -> Result<Option<String>, HandshakeError> {
+    let offered: Vec<&str> = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).collect();
+    if offered.iter().any(|name| !name.bytes().all(is_token_byte)) {
+        return Err(HandshakeError::Subprotocol);
     }
+    Ok(offered.into_iter().find(|name| spoken.iter().any(|known| known == name)).map(str::to_owned))
 }
 
 #[cfg(test)]
@@ -150,13 +151,17 @@ mod tests {
         let lines = kept.chain(changes.iter().filter(|(_, value)| !value.is_empty()));
         let request =
             lines.fold(http::Request::get("/"), |request, (name, value)| request.header(*name, *value));
-        WebSocketHandshake::check(&request.body(()).unwrap().into_parts().0)
+        WebSocketHandshake::check(&request.body(()).unwrap().into_parts().0, &["binary".to_owned()])
     }
 
     #[test]
-    fn only_the_first_subprotocol_is_chosen() {
+    fn only_a_spoken_subprotocol_is_chosen() {
         let chosen = |offered| checked(&[("Sec-WebSocket-Protocol", offered)]).unwrap().subprotocol;
         assert_eq!(chosen("binary, base64").as_deref(), Some("binary"));
+        assert_eq!(chosen("base64, binary").as_deref(), Some("binary"));
+        assert_eq!(chosen("base64").as_deref(), None);
         assert_eq!(chosen("").as_deref(), None);
+        let malformed = checked(&[("Sec-WebSocket-Protocol", "binary, two words")]);
+        assert_eq!(malformed.unwrap_err(), HandshakeError::Subprotocol);
     }
 }

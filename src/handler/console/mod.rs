@@ -9,6 +9,7 @@ mod keepalive;
 pub mod origin;
 pub mod relay;
 pub mod target;
+mod utf8;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
@@ -71,7 +72,7 @@ pub async fn open(
     client: &ClientConnection,
     call: ApiCall<'_>,
 ) -> Result<HandlerAnswer, ResponseError> {
-    let handshake = WebSocketHandshake::check(call.head).map_err(ConsoleError::from)?;
+    let handshake = WebSocketHandshake::check(call.head, &rules.subprotocols).map_err(ConsoleError::from)?;
     let foreign = check_origin(state, rules, client, &call)?;
     let source = call.source;
     let named = call.client.to_str().ok().and_then(|address| address.parse().ok());

@@ -26,6 +26,7 @@ use crate::verdict::console::{NamedPlace, named_place};
 pub struct ConsoleRules {
     ports: RangeInclusive<u16>,
     sockets: Vec<PathBuf>,
+    pub(super) subprotocols: Vec<String>,
     /// calls, and the parameter of each that holds the console's own ticket
     tickets: Vec<(PathPattern, String)>,
     root: RootDirectory,
@@ -76,7 +77,8 @@ impl ConsoleRules {
                 tickets.push((call, ticket.parameter.clone()));
             }
         }
-        Ok(Some(Self { ports, sockets: console.sockets.clone(), tickets, root: config.root.clone() }))
+        let (sockets, subprotocols) = (console.sockets.clone(), console.subprotocols.clone());
+        Ok(Some(Self { ports, sockets, subprotocols, tickets, root: config.root.clone() }))
     }
 
     /// Whether a call has a ticket for the console itself. Only the daemon can verify it.
@@ -165,6 +167,7 @@ mod tests {
         ConsoleRules {
             ports: 5900..=5999,
             sockets: vec!["/run/qemu-server/".into(), "/run/machines/".into()],
+            subprotocols: Vec::new(),
             tickets: vec![(PathPattern::parse("GET /machines/{machine}/screen").unwrap(), "seal".to_owned())],
             root: RootDirectory::default(),
         }

@@ -13,9 +13,11 @@ fn a_fragmented_megabyte_paste_arrives_whole() {
     let site = Site::pve();
     let gate = Nodegate::start(&site, &[]);
     let (mut socket, mut server) = opened(&site, &gate);
-    let paste = content(1 << 20);
+    // Fragments cut its characters.
+    let paste = "aß€😀".repeat(105_000).into_bytes();
+    let length = paste.len() + 5;
     let reader = std::thread::spawn(move || {
-        let bytes = read(&mut server, (1 << 20) + 5);
+        let bytes = read(&mut server, length);
         (server, bytes)
     });
     // As Chromium does it: fragments of 131,000 bytes, here with a ping between them.
@@ -47,6 +49,20 @@ fn frames_in_the_record_of_the_handshake_arrive() {
     );
     assert_eq!(session.reply(true).status, 101);
     assert_eq!(read(&mut console.accept(), 11), b"firstsecond");
+}
+
+/// nodegate has only a part of it at a time.
+#[test]
+fn a_frame_of_any_length_is_relayed() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let (mut socket, mut server) = opened(&site, &gate);
+    let before = gate.kilobytes("VmRSS");
+    let reader = std::thread::spawn(move || read(&mut server, 32 << 20) == content(32 << 20));
+    socket.send(FINAL | BINARY, &content(32 << 20));
+    assert!(reader.join().unwrap());
+    let after = gate.kilobytes("VmRSS");
+    assert!(after < before + 8 * 1024, "{before} kB before, {after} kB after");
 }
 
 /// Its frames have a megabyte each.
@@ -136,7 +152,8 @@ fn a_broken_frame_closes_with_its_code() {
         ("message in a message", [frame(BINARY, b"a"), frame(FINAL | BINARY, b"b")].concat(), 1002),
         ("long form of a short length", [&[FINAL | BINARY, 0xfe, 0, 5][..], b"mask12345"].concat(), 1002),
         ("top bit of a length", huge(1 << 63), 1002),
-        ("frame over a megabyte", huge((1 << 20) + 1), 1009),
+        ("text no UTF-8", frame(FINAL | TEXT, b"caf\xe9"), 1007),
+        ("text that ends within a character", frame(FINAL | TEXT, b"\xe2\x82"), 1007),
         ("close code 999", code(999), 1002),
         ("close code 1005", code(1005), 1002),
         ("close code 1006", code(1006), 1002),

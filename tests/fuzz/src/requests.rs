@@ -119,7 +119,7 @@ pub(crate) fn request_head(bytes: &[u8]) {
     let (head, ()) = request.into_parts();
     let _ = HeaderNames::default().is_looped(&head.headers);
     let _ = validate::keeps_alive(head.version, &head.headers);
-    if let Ok(handshake) = WebSocketHandshake::check(&head) {
+    if let Ok(handshake) = WebSocketHandshake::check(&head, &["binary".to_owned()]) {
         assert_eq!(handshake.response().status(), 101);
     }
     let accepted = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());

@@ -133,24 +133,33 @@ fn a_null_mask_is_a_mask() {
 }
 
 #[test]
-fn lengths_have_their_shortest_form_and_a_limit() {
+fn lengths_have_their_shortest_form() {
     let head = |marker: u8, length: &[u8]| [&[0x82, MASK_BIT | marker], length, &MASK].concat();
     assert!(protocol_error(&head(126, &125_u16.to_be_bytes())));
     assert_eq!(end(&head(126, &126_u16.to_be_bytes())), None);
     assert!(protocol_error(&head(127, &65_535_u64.to_be_bytes())));
     assert_eq!(end(&head(127, &65_536_u64.to_be_bytes())), None);
-    assert_eq!(end(&head(127, &MAX_PAYLOAD_BYTES.to_be_bytes())), None);
-    assert_eq!(
-        end(&head(127, &(MAX_PAYLOAD_BYTES + 1).to_be_bytes())),
-        Some(StreamEnd::Invalid(ProtocolError::TooLong))
-    );
-    assert_eq!(
-        end(&head(127, &(u64::MAX >> 1).to_be_bytes())),
-        Some(StreamEnd::Invalid(ProtocolError::TooLong))
-    );
+    assert_eq!(end(&head(127, &(u64::MAX >> 1).to_be_bytes())), None);
     assert!(protocol_error(&head(127, &u64::MAX.to_be_bytes())));
-    assert_eq!(ProtocolError::TooLong.close_code(), 1009);
     assert_eq!(UNKNOWN_OPCODE.close_code(), 1002);
+}
+
+/// Fragments may cut a character, and control frames may stand within it.
+#[test]
+fn text_messages_are_utf8_across_frames() {
+    let not_text = Some(StreamEnd::Invalid(ProtocolError::NotText));
+    let euro = [frame(0x01, b"\xe2"), frame(0x89, b"\xff"), frame(0x80, b"\x82\xac")].concat();
+    assert_eq!(decoded(&euro).0, "€".as_bytes());
+    assert_eq!(end(&[euro.clone(), euro].concat()), None);
+    assert_eq!(end(&frame(0x81, b"\xe2\x82")), not_text, "the message cuts a character");
+    assert_eq!(end(&[frame(0x01, b"\xe2\x82"), frame(0x80, b"")].concat()), not_text, "an empty end");
+    assert_eq!(end(&[frame(0x01, b"\xe2"), frame(0x00, b"(")].concat()), not_text, "a wrong second byte");
+    assert_eq!(end(&frame(0x81, b"")), None);
+    assert_eq!(end(&frame(0x82, b"\xff\xe2")), None, "binary is any bytes");
+    let after_text = [frame(0x81, b"a"), frame(0x02, b"\xff"), frame(0x80, b"\xff")].concat();
+    assert_eq!(end(&after_text), None, "fragments of a binary message");
+    let begun = &frame(0x81, b"abc\xff and more, which has not arrived")[..10];
+    assert_eq!(end(begun), not_text, "before the frame is complete");
 }
 
 #[test]
