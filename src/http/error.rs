@@ -58,6 +58,8 @@ pub enum ResponseError {
     Parameters(#[from] ParameterError),
     #[error("requested range not satisfiable")]
     Range { size: u64 },
+    #[error("the file has another version than If-Match or If-Unmodified-Since names")]
+    PreconditionFailed,
     /// the access list denies the client that a trusted proxy reports
     #[error("this address is not admitted")]
     AddressDenied,
@@ -142,6 +144,7 @@ impl ResponseError {
             Self::Bound(bound) => bound.status(),
             Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::UnknownNode(_) | Self::Loop | Self::Internal(_) | Self::StreamDenied => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }

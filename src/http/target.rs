@@ -43,6 +43,8 @@ pub enum TargetError {
     NotUtf8(u8),
     #[error("the path holds the control character {:#04X}", u32::from(*.0))]
     Control(char),
+    #[error("the path holds a % without two hexadecimal digits")]
+    Percent,
     #[error("the path does not begin with /")]
     Relative,
 }
@@ -62,9 +64,38 @@ impl RequestTarget {
         Ok(match api.classify(&decoded) {
             PathKind::Call(format) => Self::Api(ApiPath::new(decoded.into_owned(), format)),
             PathKind::NoCall => Self::NoSuchUri,
-            PathKind::Other => Self::Path(decoded.into_owned()),
+            PathKind::Other if has_broken_escape(path) => return Err(TargetError::Percent),
+            PathKind::Other => {
+                Self::Path(without_dot_segments(&decoded).unwrap_or_else(|| decoded.into_owned()))
+            }
         })
     }
+}
+
+fn has_broken_escape(path: &str) -> bool {
+    let is_byte = |digits: &[u8; 2]| digits.iter().all(u8::is_ascii_hexdigit);
+    path.split('%').skip(1).any(|rest| !rest.as_bytes().first_chunk().is_some_and(is_byte))
+}
+
+/// The path that its dot segments lead to (RFC 3986 section 5.2.4). `None` if it has none, or if they lead out of the
+/// root.
+fn without_dot_segments(path: &str) -> Option<String> {
+    if !path.contains("/.") {
+        return None;
+    }
+    let mut segments = Vec::new();
+    let mut rest = path.split('/').skip(1).peekable();
+    while let Some(segment) = rest.next() {
+        match segment {
+            "." => (),
+            ".." => drop(segments.pop()?),
+            _ => segments.push(segment),
+        }
+        if rest.peek().is_none() && matches!(segment, "." | "..") {
+            segments.push("");
+        }
+    }
+    Some(format!("/{}", segments.join("/")))
 }
 
 /// The parts between slashes, empty ones dropped.
@@ -242,5 +273,33 @@ mod tests {
         assert_eq!(refused("/x%C2%85"), "the path holds the control character 0x85");
         assert_eq!(refused("/x%fc%"), "the path holds the byte 0xFC, which is not UTF-8");
         assert_eq!(parse("x"), Err(TargetError::Relative));
+    }
+
+    #[test]
+    fn dot_segments_of_files_lead_to_a_path() {
+        let cases = [
+            ("/pve2/../js/./a.js", "/js/a.js"),
+            ("/pve2/%2e%2e/js/%2E/a.js", "/js/a.js"),
+            ("/a/b/..", "/a/"),
+            ("/a/b/.", "/a/b/"),
+            ("/a/..", "/"),
+            ("/a//../b", "/a/b"),
+            ("/a/.well-known/..b/c..", "/a/.well-known/..b/c.."),
+            ("/..", "/.."),
+            ("/a/../../b", "/a/../../b"),
+            ("/x/../api2/json/version", "/api2/json/version"),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(parse(path), Ok(RequestTarget::Path(expected.to_owned())), "{path}");
+        }
+    }
+
+    #[test]
+    fn broken_escapes_of_files_are_refused() {
+        for path in ["/bar%", "/bar%2", "/bar%zz", "/%2x/a", "/%%41"] {
+            assert_eq!(parse(path), Err(TargetError::Percent), "{path}");
+        }
+        assert_eq!(parse("/b%61r%25"), Ok(RequestTarget::Path("/bar%".to_owned())));
+        assert_eq!(api("/api2/json/50%").decoded(), "/50%");
     }
 }

@@ -192,6 +192,43 @@ fn cached_files_are_not_sent_again() {
     assert_eq!((reply.status, reply.text().as_str()), (200, "changed"));
 }
 
+/// RFC 9110 section 13.1.
+#[test]
+fn another_version_of_a_file_is_a_412() {
+    let site = Site::pve();
+    site.write(JS, "content".repeat(500));
+    let gate = Nodegate::start(&site, &[]);
+    let whole = gate.get(URL, "Accept-Encoding: gzip\r\n");
+    let (tag, date) = (whole.header("etag").unwrap(), whole.header("last-modified").unwrap());
+    for fine in
+        [format!("If-Match: \"x\", {tag}"), "If-Match: *".into(), format!("If-Unmodified-Since: {date}")]
+    {
+        assert_eq!(gate.get(URL, &format!("{fine}\r\nAccept-Encoding: gzip\r\n")).status, 200, "{fine}");
+    }
+    for other in ["If-Match: \"x\"", "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT"] {
+        for method in ["GET", "HEAD"] {
+            let reply = gate.request(method, URL, &format!("{other}\r\nRange: bytes=0-1\r\n"), b"");
+            assert_eq!((reply.status, reply.header("etag")), (412, None), "{method} {other}");
+        }
+    }
+}
+
+/// As nginx and Caddy do, and as browsers do before they ask.
+#[test]
+fn dot_segments_lead_to_a_file() {
+    let site = Site::pve();
+    site.write(JS, "content");
+    let gate = Nodegate::start(&site, &[]);
+    for path in ["/pve2/x/../js/./app.js", "/%2e%2e/x", "/../etc/passwd", "/pve2/js/../../../etc/passwd"] {
+        let expected = if path.ends_with("js") { 200 } else { 404 };
+        assert_eq!(gate.get(path, "").status, expected, "{path}");
+    }
+    for path in ["/bar%", "/pve2/js/%zz.js"] {
+        let reply = gate.get(path, "");
+        assert_eq!((reply.status, reply.text().contains("hexadecimal digits")), (400, true), "{path}");
+    }
+}
+
 #[test]
 fn a_range_of_a_file_is_served() {
     let site = Site::pve();

@@ -44,6 +44,7 @@ impl FileExchange<'_> {
         &self,
         contents: &ContentCache,
     ) -> Result<Response<ResponseBody>, StaticError> {
+        self.verify_preconditions()?;
         let is_ranged = !self.method_is_head && self.headers.contains_key(RANGE);
         if !is_ranged
             && let Some(coding) = self.negotiate_coding()
@@ -52,6 +53,13 @@ impl FileExchange<'_> {
             return Ok(response);
         }
         self.answer_plain(contents).await
+    }
+
+    /// A client that has the file in any coding has this version.
+    fn verify_preconditions(&self) -> Result<(), StaticError> {
+        let codings = [None, self.negotiate_coding()];
+        let are_unwanted = |coding| self.validators(coding).are_unwanted(self.headers);
+        if codings.into_iter().all(are_unwanted) { Err(StaticError::PreconditionFailed) } else { Ok(()) }
     }
 
     fn negotiate_coding(&self) -> Option<ContentCoding> {

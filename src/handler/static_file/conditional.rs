@@ -1,13 +1,14 @@
 //! Conditional and range requests (RFC 9110, sections 13 and 14). Pure.
 //!
-//! Deliberately missing: `If-Match` and `If-Unmodified-Since`, because clients cannot write these files, and multiple
-//! ranges. ADR 0037 says which fields a crate parses, and why the others are parsed here.
+//! Deliberately missing: multiple ranges. ADR 0037 says which fields a crate parses, and why the others are parsed here.
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
-use http::header::{HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{
+    HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
+};
 use http_range_header::parse_range_header;
 
 use crate::http::compression::ContentCoding;
@@ -35,6 +36,17 @@ impl Validators {
         Self { tag, modified: modified.filter(|modified| *modified <= now) }
     }
 
+    /// Whether the version is none that the client wants, so the answer is 412 (RFC 9110, section 13.2.2, steps 1 and
+    /// 2).
+    pub(super) fn are_unwanted(&self, headers: &HeaderMap) -> bool {
+        if headers.contains_key(IF_MATCH) {
+            let mut lines = headers.get_all(IF_MATCH).iter().filter_map(|line| line.to_str().ok());
+            return !lines.any(|line| lists(line, &self.tag, Comparison::Strong));
+        }
+        let since = single(headers, &IF_UNMODIFIED_SINCE).and_then(parse_date);
+        since.zip(self.modified).is_some_and(|(since, modified)| modified > since)
+    }
+
     /// Whether the answer to this GET or HEAD is 304 (RFC 9110, section 13.2.2, steps 3 and 4).
     pub(super) fn satisfy(&self, headers: &HeaderMap) -> bool {
         if headers.contains_key(IF_NONE_MATCH) {
@@ -47,7 +59,7 @@ impl Validators {
     /// Whether `If-None-Match` lists this tag, by weak comparison (RFC 9110, section 13.1.2).
     pub(super) fn are_listed(&self, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(IF_NONE_MATCH).iter();
-        lines.filter_map(|line| line.to_str().ok()).any(|line| lists(line, &self.tag))
+        lines.filter_map(|line| line.to_str().ok()).any(|line| lists(line, &self.tag, Comparison::Weak))
     }
 
     /// The requested bytes of `size`. If `If-Range` names another version, it is the whole (RFC 9110, sections 13.1.5
@@ -92,8 +104,16 @@ fn parse_range(range: &str, size: u64) -> ByteExtent {
     }
 }
 
-/// Whether a line of `If-None-Match` is `*` or lists the tag `wanted`. A malformed element ends the list.
-fn lists(line: &str, wanted: &str) -> bool {
+/// How tags are compared (RFC 9110, section 8.8.3.2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    /// a weak tag equals none
+    Strong,
+    Weak,
+}
+
+/// Whether a line is `*` or lists the tag `wanted`. A malformed element ends the list.
+fn lists(line: &str, wanted: &str, comparison: Comparison) -> bool {
     let separators = [' ', '\t', ','];
     let mut rest = line.trim_matches(separators);
     if rest == "*" {
@@ -101,13 +121,14 @@ fn lists(line: &str, wanted: &str) -> bool {
     }
     let wanted = wanted.trim_matches('"');
     loop {
-        let Some(quoted) = rest.strip_prefix("W/").unwrap_or(rest).strip_prefix('"') else {
+        let weak = rest.strip_prefix("W/");
+        let Some(quoted) = weak.unwrap_or(rest).strip_prefix('"') else {
             return false;
         };
         let Some((tag, following)) = quoted.split_once('"') else {
             return false;
         };
-        if tag == wanted {
+        if tag == wanted && (weak.is_none() || comparison == Comparison::Weak) {
             return true;
         }
         rest = following.trim_start_matches(separators);
@@ -241,5 +262,33 @@ mod tests {
             let expected = if is_part { ByteExtent::Part(0..1) } else { ByteExtent::Whole };
             assert_eq!(validators().find_extent(&fields, 100), expected, "{condition:?}");
         }
+    }
+
+    #[test]
+    fn a_version_that_is_not_wanted_fails() {
+        let modified = parse_date(DATE);
+        let validators = Validators { tag: TAG.to_owned(), modified };
+        let later = "Sun, 06 Nov 1994 08:49:38 GMT";
+        let earlier = "Sun, 06 Nov 1994 08:49:36 GMT";
+        let cases: &[(&[(HeaderName, &str)], bool)] = &[
+            (&[], false),
+            (&[(IF_MATCH, "*")], false),
+            (&[(IF_MATCH, TAG)], false),
+            (&[(IF_MATCH, "\"x\", \"5f-1a\"")], false),
+            (&[(IF_MATCH, "\"x\""), (IF_MATCH, TAG)], false),
+            (&[(IF_MATCH, "\"x\"")], true),
+            (&[(IF_MATCH, "W/\"5f-1a\"")], true),
+            (&[(IF_MATCH, "")], true),
+            (&[(IF_UNMODIFIED_SINCE, DATE)], false),
+            (&[(IF_UNMODIFIED_SINCE, later)], false),
+            (&[(IF_UNMODIFIED_SINCE, earlier)], true),
+            (&[(IF_UNMODIFIED_SINCE, "yesterday")], false),
+            (&[(IF_MATCH, TAG), (IF_UNMODIFIED_SINCE, earlier)], false),
+        ];
+        for (fields, expected) in cases {
+            assert_eq!(validators.are_unwanted(&headers(fields)), *expected, "{fields:?}");
+        }
+        let undated = Validators { tag: TAG.to_owned(), modified: None };
+        assert!(!undated.are_unwanted(&headers(&[(IF_UNMODIFIED_SINCE, earlier)])));
     }
 }

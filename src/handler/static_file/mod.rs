@@ -41,6 +41,9 @@ pub enum StaticError {
     /// 416, with `Content-Range: bytes */SIZE` (RFC 9110, section 15.5.17).
     #[error("range not satisfiable")]
     RangeNotSatisfiable { size: u64 },
+    /// Another version than the client wants: 412 (RFC 9110, section 13.1).
+    #[error("another version of the file is here")]
+    PreconditionFailed,
 }
 
 /// The error of a request for a file.
@@ -56,6 +59,7 @@ impl From<FileRequestError> for ResponseError {
         match reason {
             StaticError::NotFound => Self::NotFound(path),
             StaticError::RangeNotSatisfiable { size } => Self::Range { size },
+            StaticError::PreconditionFailed => Self::PreconditionFailed,
             StaticError::Unreadable(_) => Self::Internal("the file cannot be read".to_owned()),
         }
     }
