@@ -143,14 +143,23 @@ fn headers_of(places: &[HeaderSpan], head: &Bytes) -> Option<(HeaderMap, HopByHo
     Some((headers, hop))
 }
 
+/// The transfer coding of a body. nodegate could not undo another one, and `chunked` is applied once (RFC 9112 section
+/// 6.1).
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum TransferCoding {
+    #[default]
+    None,
+    Chunked,
+    Unsupported,
+}
+
 /// The meaning of the hop-by-hop headers (RFC 9110 section 7.6.1).
 #[derive(Default)]
 struct HopByHop {
     length: Option<u64>,
     /// an invalid length, or two that differ
     is_ambiguous: bool,
-    /// whether the last transfer coding is `chunked`
-    chunked: Option<bool>,
+    coding: TransferCoding,
     close: bool,
     keep_alive: bool,
     /// headers that `Connection` names
@@ -165,8 +174,10 @@ impl HopByHop {
             self.is_ambiguous |= length.is_none() || (self.length.is_some() && self.length != length);
             self.length = length;
         } else if name == TRANSFER_ENCODING {
-            let last = value.rsplit(|byte| *byte == b',').next().unwrap_or_default();
-            self.chunked = Some(last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+            for name in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                let is_chunked = self.coding == TransferCoding::None && name.eq_ignore_ascii_case(b"chunked");
+                self.coding = if is_chunked { TransferCoding::Chunked } else { TransferCoding::Unsupported };
+            }
         } else if name == CONNECTION {
             for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                 if option.eq_ignore_ascii_case(b"close") {
@@ -187,12 +198,12 @@ impl HopByHop {
         if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return Ok(BodyFraming::Length(0));
         }
-        match (self.chunked, self.length) {
-            (Some(_), _) if version == Version::HTTP_10 => Err(MalformedResponse),
-            (Some(true), _) => Ok(BodyFraming::Chunked),
-            (None, _) if self.is_ambiguous => Err(MalformedResponse),
-            (None, Some(length)) => Ok(BodyFraming::Length(length)),
-            (Some(false), _) | (None, None) => Ok(BodyFraming::UntilClose),
+        match (self.coding, self.length) {
+            (TransferCoding::None, _) if self.is_ambiguous => Err(MalformedResponse),
+            (TransferCoding::None, Some(length)) => Ok(BodyFraming::Length(length)),
+            (TransferCoding::None, None) => Ok(BodyFraming::UntilClose),
+            (TransferCoding::Chunked, _) if version != Version::HTTP_10 => Ok(BodyFraming::Chunked),
+            (TransferCoding::Chunked | TransferCoding::Unsupported, _) => Err(MalformedResponse),
         }
     }
 
@@ -256,8 +267,13 @@ mod tests {
             ("Content-Length: 5, 5\r\n", None),
             ("Content-Length: 99999999999999999999\r\n", None),
             ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Some((BodyFraming::Chunked, true))),
-            ("Transfer-Encoding: gzip, Chunked\r\n", Some((BodyFraming::Chunked, true))),
-            ("Transfer-Encoding: chunked, gzip\r\n", Some((BodyFraming::UntilClose, false))),
+            ("Transfer-Encoding: Chunked\r\n", Some((BodyFraming::Chunked, true))),
+            ("Transfer-Encoding: gzip, chunked\r\n", None),
+            ("Transfer-Encoding: chunked, gzip\r\n", None),
+            ("Transfer-Encoding: chunked, chunked\r\n", None),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", None),
+            ("Transfer-Encoding: identity\r\n", None),
+            ("Transfer-Encoding: \r\n", None),
         ];
         for (lines, expected) in cases {
             assert_eq!(framing_of(lines), expected, "{lines}");

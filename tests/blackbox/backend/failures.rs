@@ -151,6 +151,29 @@ fn an_early_response_reaches_the_client() {
     }
 }
 
+/// nodegate could not tell where such a body ends, or not undo its coding (RFC 9112 sections 6.1 and 6.3).
+#[test]
+fn other_transfer_codings_are_no_response() {
+    let site = Site::pve();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let backend = format!("backend.address={}", listener.local_addr().unwrap());
+    let gate = Nodegate::start(&site, &[&backend]);
+    let codings = ["gzip, chunked", "chunked, gzip", "chunked, chunked", "identity", "x"];
+    std::thread::spawn(move || {
+        for coding in codings {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+            let head = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n");
+            stream.write_all(&[head.as_bytes(), b"2\r\nxy\r\n0\r\n\r\n"].concat()).unwrap();
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
+    });
+    for coding in codings {
+        let reply = gate.get(VERSION, &site.cookie("root@pam"));
+        assert_eq!(reply.status, 599, "{coding}: {}", reply.text());
+    }
+}
+
 #[test]
 fn the_timeout_bounds_pauses_not_the_response() {
     let site = Site::pve();
