@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use nodegate_standin::{Keys, now};
 
 use super::{Viewer, echoing_machine, gate, refusal_to, refused, silent_port, target, viewer_head};
-use crate::support::Site;
 use crate::support::nodegate::eventually;
+use crate::support::{Session, Site};
 
 #[test]
 fn tickets_of_both_forms_open_a_tunnel() {
@@ -124,7 +124,8 @@ fn requests_that_contradict_themselves_get_400() {
         format!("CONNECT {good} HTTP/1.0\r\nHost: {other}\r\n\r\n"),
         format!("CONNECT {good} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
         format!("CONNECT {good} HTTP/1.0\r\nHost: {good}\r\nHost: {good}\r\n\r\n"),
-        format!("CONNECT {good} HTTP/1.0\r\n\r\n"),
+        format!("CONNECT {good} HTTP/1.1\r\n\r\n"),
+        format!("CONNECT {good} HTTP/1.0\r\nHost:\r\n\r\n"),
         format!("CONNECT {good} HTTP/1.0\r\nHost: {good}\r\nno colon\r\n\r\n"),
         format!("CONNECT {good} {good} HTTP/1.0\r\nHost: {good}\r\n\r\n"),
         "\0\0\0\0".to_owned(),
@@ -132,6 +133,18 @@ fn requests_that_contradict_themselves_get_400() {
     ] {
         assert_eq!(refusal_to(&gate, &sent).status, 400, "{sent}");
     }
+}
+
+/// As ncat, socat and Python 3.11 do.
+#[test]
+fn http_1_0_needs_no_host() {
+    let (site, machine) = (Site::pve(), echoing_machine());
+    let gate = gate(&site, &[]);
+    let good = target(&site, machine.address().port());
+    let mut session = Session::plain(gate.local());
+    session.send(format!("CONNECT {good} HTTP/1.0\r\n\r\nhello"));
+    let opened = "HTTP/1.0 200 OK\r\n\r\nhello";
+    assert_eq!(String::from_utf8(session.take(opened.len())).unwrap(), opened);
 }
 
 #[test]
