@@ -7,6 +7,8 @@ use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 
 const UNLISTED: &str = "every client can write any address into the access log, and nothing else uses it: \
     list the proxies in PROXY_REAL_IP_ALLOW_FROM (real_ip.allow_from)";
+const NO_SECURITY_LEVEL: &str = "@SECLEVEL=0 allows keys and signatures that are easy to forge; \
+    TLS 1.2 stays the lowest version";
 pub(super) const NO_PROXIES: &str = "no proxy is trusted: list the proxies in real_ip.allow_from";
 
 /// Settings that contradict each other.
@@ -33,6 +35,10 @@ pub(super) fn settings_problems(settings: &Settings, layers: &SettingsLayers) ->
     if settings.tls.disable_tls_1_2 && settings.tls.disable_tls_1_3 {
         let message = "TLS 1.2 and TLS 1.3 are both disabled: no client could connect";
         problems.push(error("tls.disable_tls_1_3", message));
+    }
+    if settings.tls.ciphers.to_ascii_uppercase().contains("@SECLEVEL=0") {
+        let (key, origin) = place("tls.ciphers");
+        problems.push(Diagnostic::warning(origin, key, NO_SECURITY_LEVEL));
     }
     if settings.tls.clients.is_without_authorities() {
         let message = "without tls.client_ca no certificate of a client can be verified";

@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, PRAGMA, SERVER};
-use http::{HeaderName, HeaderValue, Response};
+use http::header::{CACHE_CONTROL, CONNECTION, SERVER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
@@ -48,19 +48,26 @@ pub struct CommonHeaders {
     pub server: HeaderValue,
     /// `timeout=65`, the time that a client may rely on
     pub keep_alive: HeaderValue,
+    /// The scheme of a 401 (RFC 9110 section 11.6.1). No browser knows it, so none asks for a password.
+    pub challenge: Option<HeaderValue>,
     pub browser: BrowserHeaders,
 }
 
 impl CommonHeaders {
     /// Adds the headers of every answer. Files have their own headers for caches.
     pub fn add_to(&self, response: &mut Response<ResponseBody>, cacheable: bool, keeps_alive: bool) {
+        let status = response.status();
         let headers = response.headers_mut();
         headers.insert(SERVER, self.server.clone());
         if !cacheable {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=0"));
-            headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+        }
+        if status == StatusCode::UNAUTHORIZED && !headers.contains_key(WWW_AUTHENTICATE) {
+            headers.extend(self.challenge.clone().map(|challenge| (WWW_AUTHENTICATE, challenge)));
         }
         if keeps_alive && !headers.contains_key(CONNECTION) {
+            // Without that option a proxy in front would pass the header on (RFC 9110 section 7.6.1).
+            headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
             headers.insert(KEEP_ALIVE, self.keep_alive.clone());
         }
     }

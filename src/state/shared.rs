@@ -12,7 +12,7 @@ use crate::auth::authenticator::Authenticator;
 use crate::auth::credential_memory::CredentialMemory;
 use crate::config::Config;
 use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
-use crate::config::product::BackendRules;
+use crate::config::product::{AuthRules, BackendRules};
 use crate::http::access_log::AccessLog;
 use crate::http::api_grammar::ApiGrammar;
 use crate::http::error::ResponseError;
@@ -192,7 +192,9 @@ impl CommonHeaders {
             csrf_header,
             api.cloned().unwrap_or_default(),
         );
+        let scheme = |auth: &AuthRules| value(auth.api_token.as_deref().unwrap_or(&auth.cookie));
         Ok(Self {
+            challenge: product.auth.as_ref().map(scheme).transpose()?,
             browser: browser.map_err(|_| "page_policy is not a header value".to_owned())?,
             server: value(&product.server)?,
             keep_alive: value(&format!("timeout={}", config.settings.timeout.idle.as_secs()))?,

@@ -110,6 +110,9 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
     if settings.disable_tls_1_2 {
         // An option would leave a gap above TLS 1.1, and OpenSSL disables all versions above a gap.
         builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
+    } else if builder.min_proto_version() != Some(SslVersion::TLS1_3) {
+        // RFC 8996: openssl.cnf or a security level of 0 could allow older ones.
+        builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     }
     if !settings.honor_cipher_order {
         builder.clear_options(SslOptions::CIPHER_SERVER_PREFERENCE);

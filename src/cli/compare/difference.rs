@@ -11,12 +11,11 @@ use super::secrets::SecretMask;
 use super::structure::{self, UnorderedLists, ValueDifference};
 
 /// The other headers are about the connection, the time, or the server's name.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 8] = [
     "content-type",
     "content-encoding",
     "location",
     "cache-control",
-    "pragma",
     "set-cookie",
     "content-disposition",
     "www-authenticate",

@@ -17,9 +17,17 @@ fn only_tls_1_2_and_1_3() {
     for good in ["-tls1_2", "-tls1_3"] {
         assert!(shakes_hands(gate.address(), &[good]), "{good}");
     }
-    for bad in ["-tls1", "-tls1_1"] {
-        assert!(!shakes_hands(gate.address(), &[bad, OLD[0], OLD[1]]), "{bad}");
+    let lax = Nodegate::start(&site, &["tls.ciphers=ALL:@SECLEVEL=0"]);
+    for (gate, bad) in [(&gate, "-tls1"), (&gate, "-tls1_1"), (&lax, "-tls1"), (&lax, "-tls1_1")] {
+        let told = s_client(gate.address(), &[bad, OLD[0], OLD[1]]);
+        assert!(told.contains("alert protocol version"), "{bad}: {told}");
     }
+    let told = Outcome::check(&site, &["tls.ciphers=ALL:@SECLEVEL=0"]);
+    assert_eq!(told.code, 0);
+    told.complains(
+        "--set: tls.ciphers: warning: @SECLEVEL=0 allows keys and signatures that are easy to forge; TLS 1.2 stays the \
+         lowest version",
+    );
 }
 
 /// Both cannot.
