@@ -57,6 +57,16 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look for the reason why it does not work: everything that `check` does, and what only a running node shows
+    Doctor {
+        profile: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Write a support bundle without secrets, a .tar.gz, into a new file
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+    },
     /// Print for each address whether it may connect, and why
     Acl {
         profile: String,

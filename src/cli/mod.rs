@@ -6,6 +6,7 @@ mod acl;
 mod check;
 mod compare;
 mod daemon;
+mod doctor;
 mod generate;
 mod pages;
 mod profiles;
@@ -50,6 +51,9 @@ fn run_command() -> CommandResult {
     match arguments.command {
         Command::Run { profile, .. } => Ok(run::run(&profile, &options)),
         Command::Check { profile, json } => Ok(check::run(&profile, &options, json)),
+        Command::Doctor { profile, json, bundle } => {
+            Ok(doctor::run(&profile, &options, &doctor::DoctorOutput { json, bundle }))
+        }
         Command::Acl { profile, addresses } => acl::run(&profile, &options, &addresses),
         Command::Route { profile, method, path } => route::run(&profile, &options, &method, &path),
         Command::Status { profile, watch, json } => {

@@ -4,6 +4,7 @@ mod auth;
 mod compare;
 pub mod diagnostic;
 mod difference;
+mod doctor;
 pub mod grammar;
 pub mod layers;
 pub mod page;

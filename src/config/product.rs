@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub use super::compare::CompareRules;
+pub use super::doctor::DoctorRules;
 use super::page::{PageRules, VariableRules};
 pub use crate::config::auth::{AuthRules, TicketKind};
 pub use crate::config::grammar::{ApiRules, UpgradeProtocol};
@@ -56,6 +57,9 @@ pub struct Product {
     pub page: Vec<PageRules>,
     /// the package with a worker that renders the product's pages by itself, for messages
     pub worker_package: Option<String>,
+    /// facts and commands for `nodegate doctor`
+    #[serde(default)]
+    pub doctor: DoctorRules,
     /// of the pages' templates
     #[serde(default)]
     pub variable: BTreeMap<String, VariableRules>,

@@ -65,16 +65,25 @@ struct TableMethod {
     method: ApiMethod,
 }
 
+impl TableMethod {
+    fn is_open_call(&self) -> bool {
+        let ApiMethod { home, protected, open, kind, .. } = self.method;
+        self.verb == "GET" && open && !protected && kind == MethodKind::Call && home == NodeChoice::Here
+    }
+}
+
 /// All methods of a product. Without a table every path is unknown.
 #[derive(Default)]
 pub struct RouteTable {
     router: Router<Vec<TableMethod>>,
+    /// the path of the first plain GET that needs no login, no root and no parameter
+    open_path: Option<String>,
 }
 
 impl RouteTable {
     /// Reads the compact form; an error names the line.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut router = Router::new();
+        let (mut router, mut open_path) = (Router::new(), None);
         for (index, line) in text.lines().enumerate() {
             let wrong = |what: String| format!("line {}: {what}", index + 1);
             let mut words = line.split_whitespace();
@@ -84,9 +93,17 @@ impl RouteTable {
                 Ok(TableMethod { template: format!("{verb} {path}").into(), verb, method })
             };
             let methods = words.map(parse).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+            if open_path.is_none() && !path.contains('{') && methods.iter().any(TableMethod::is_open_call) {
+                open_path = Some(path.to_owned());
+            }
             router.insert(path, methods).map_err(|error| wrong(error.to_string()))?;
         }
-        Ok(Self { router })
+        Ok(Self { router, open_path })
+    }
+
+    /// The path of a call that a daemon answers without login, root or parameters.
+    pub fn open_path(&self) -> Option<&str> {
+        self.open_path.as_deref()
     }
 
     /// The method at a path of decoded segments joined by single slashes, beginning with one.

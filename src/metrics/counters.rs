@@ -32,6 +32,8 @@ pub struct Metrics {
     pub connections: Counter,
     /// clients that the access list rejected
     pub acl_denied: Counter,
+    /// connections whose first request has a header with another client's address, which was ignored
+    pub forwarded_ignored: Counter,
     pub tls_handshakes: LabeledFamily<HandshakeResult, Counter>,
     pub responses: LabeledFamily<ResponseLabels, Counter>,
     /// of the responses with a latency

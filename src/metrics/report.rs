@@ -72,6 +72,9 @@ pub struct StatusReport {
     /// by client, the last one first
     #[serde(default)]
     pub failed_logins: Vec<FailedLoginReport>,
+    /// connections that brought a header with another client's address, which was ignored
+    #[serde(default)]
+    pub forwarded_ignored: Option<u64>,
 }
 
 /// The failed logins of one client.
@@ -208,6 +211,7 @@ impl StatusReport {
             history: metrics.history.report(),
             limits: metrics.history.limits(metrics),
             failed_logins: Vec::new(),
+            forwarded_ignored: Some(metrics.forwarded_ignored.get()),
         };
         report.warnings = warnings(&report);
         report

@@ -1,4 +1,4 @@
-//! Whether another user can read a file. Root tries it as that user, so access lists, mount options and security
+//! Whether another user can read or write a file. Root tries it as that user, so access lists, mount options and security
 //! modules count. Without root, owner, group and mode decide.
 
 use std::ffi::CString;
@@ -8,10 +8,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use nix::unistd::{User, geteuid, getgrouplist};
+use nix::unistd::{AccessFlags, User, access, geteuid, getgrouplist};
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 const READ: u32 = 4;
+const WRITE: u32 = 2;
 const SEARCH: u32 = 1;
 
 /// A user with all groups.
@@ -44,6 +45,20 @@ impl OtherUser {
         });
         let unreadable = files.iter().zip(reasons).filter(|(file, _)| file.exists());
         unreadable.filter_map(|(file, reason)| Some((file.clone(), reason?))).collect()
+    }
+
+    /// Whether the user may write to a file or a directory. Root tries it as that user; otherwise owner, group and mode
+    /// decide.
+    pub fn may_write(&self, path: &Path) -> bool {
+        let (user, tried) = (self.clone(), path.to_owned());
+        let writer = geteuid().is_root().then(|| {
+            thread::spawn(move || {
+                user.become_in_this_thread().ok()?;
+                Some(access(&tried, AccessFlags::W_OK).is_ok())
+            })
+        });
+        let tried = writer.and_then(|writer| writer.join().ok().flatten());
+        tried.unwrap_or_else(|| std::fs::metadata(path).is_ok_and(|metadata| self.may(WRITE, &metadata)))
     }
 
     /// The error of each file, tried in a thread that becomes the user and ends. `None` if no thread can do that.
@@ -132,6 +147,8 @@ mod tests {
         let nobody = OtherUser::find("nobody").unwrap();
         let unreadable = nobody.unreadable(&files);
         assert_eq!(unreadable, [(files[1].clone(), " (mode 0600)".to_owned())]);
+        let shared = file("shared", 0o666);
+        assert!(nobody.may_write(&shared) && !nobody.may_write(&files[0]));
         assert!(geteuid().is_root() && std::fs::read(&files[1]).is_ok(), "this thread is who it was");
         assert!(OtherUser::find("root").is_none());
     }

@@ -47,6 +47,7 @@ pub async fn handle(
     client: Rc<ClientConnection>,
     request: Request<RequestBody>,
 ) -> RequestAnswer {
+    context.state.count_ignored_report(&client, request.headers());
     let address = context.state.client_address(client.client_ip, request.headers());
     let log_context = request_context::LogContext::new(address, context.state.log.is_detailed());
     let answer = pin!(answer_and_log(&context, &client, request, address));

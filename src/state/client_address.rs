@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::header::FORWARDED;
+use http::{HeaderMap, HeaderName};
 
 use crate::limits::LimitExceeded;
 use crate::limits::buffer_budget::BufferBudget;
@@ -14,7 +15,12 @@ use crate::limits::unauthenticated::{UnauthenticatedConnection, UnauthenticatedO
 use crate::net::acl::PeerIp;
 use crate::net::forwarded;
 use crate::os::log_limit::{self, LogTopic};
+use crate::state::client_connection::ClientConnection;
 use crate::state::shared::{AppState, ListenerRules};
+
+/// Headers in which proxies report the client.
+const REPORT_HEADERS: [HeaderName; 3] =
+    [FORWARDED, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-real-ip")];
 
 impl AppState {
     /// The client's address that a trusted proxy reports. Without a list of proxies any report counts, but only for
@@ -30,6 +36,24 @@ impl AppState {
                 })
             }
             Some(_) => peer.address(),
+        }
+    }
+
+    /// Counts a connection whose first request reports another client in a header that is not trusted: a proxy may be in
+    /// front that the settings do not name.
+    pub fn count_ignored_report(&self, client: &ClientConnection, headers: &HeaderMap) {
+        if client.trust.begin_first_request() && self.is_report_ignored(client, headers) {
+            self.metrics.forwarded_ignored.inc();
+        }
+    }
+
+    fn is_report_ignored(&self, client: &ClientConnection, headers: &HeaderMap) -> bool {
+        let real_ip = &self.config.settings.real_ip;
+        match (&real_ip.header, &real_ip.proxies) {
+            (None, _) if client.has_proxy_header() => false,
+            (None, _) => REPORT_HEADERS.iter().any(|name| headers.contains_key(name)),
+            (Some(header), Some(_)) => headers.contains_key(header) && !self.is_proxy(client.client_ip),
+            (Some(_), None) => false,
         }
     }
 

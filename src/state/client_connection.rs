@@ -121,6 +121,11 @@ impl ClientConnection {
         u64::try_from(Rc::as_ptr(&self.connection_timeouts).addr()).unwrap_or_default()
     }
 
+    /// Whether a trusted proxy reported the client in a PROXY header.
+    pub fn has_proxy_header(&self) -> bool {
+        self.client_ip != self.tcp_peer
+    }
+
     pub fn exceeded(&self) -> Option<LimitExceeded> {
         self.exceeded
     }

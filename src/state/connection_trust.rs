@@ -12,13 +12,20 @@ use crate::metrics::labels::LimitLabel;
 /// The trust in one connection, shared by all its requests.
 pub struct ConnectionTrust {
     is_authenticated: Cell<bool>,
+    has_request: Cell<bool>,
     authenticated: Notify,
     connection: Arc<UnauthenticatedConnection>,
 }
 
 impl ConnectionTrust {
     pub(crate) fn new(connection: Arc<UnauthenticatedConnection>) -> Self {
-        Self { is_authenticated: Cell::new(false), authenticated: Notify::new(), connection }
+        let (is_authenticated, has_request) = (Cell::new(false), Cell::new(false));
+        Self { is_authenticated, has_request, authenticated: Notify::new(), connection }
+    }
+
+    /// Whether this is the first request of the connection.
+    pub fn begin_first_request(&self) -> bool {
+        !self.has_request.replace(true)
     }
 
     /// Records a valid credential.

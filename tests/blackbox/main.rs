@@ -30,6 +30,7 @@ mod console;
 mod custom_profile;
 mod daemon_names;
 mod demo;
+mod doctor;
 mod download;
 mod faults;
 mod files;

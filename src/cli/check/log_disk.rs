@@ -1,6 +1,6 @@
 //! Whether there is room for the access log: every client makes it grow.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::{Statvfs, statvfs};
 
@@ -17,40 +17,58 @@ const MIB: u64 = 1 << 20;
 /// Warnings about the file system of the log.
 pub(crate) fn problems(config: &Config) -> Vec<Diagnostic> {
     let Some(log) = config.settings.access_log.as_deref() else { return Vec::new() };
-    let Some((place, disk)) = log.ancestors().find_map(|place| Some((place, statvfs(place).ok()?))) else {
-        return Vec::new();
-    };
+    let Some(space) = DiskSpace::around(log) else { return Vec::new() };
     let warning = |message| Diagnostic::warning(config.origin("log.access"), "log.access", message);
-    room(place, &disk).into_iter().chain(inodes(place, &disk)).map(warning).collect()
+    let room = space.room().map(|text| format!("{text}; lines are lost when it is full"));
+    let inodes = space.inodes().map(|text| format!("{text}; without one no new log can be opened"));
+    room.into_iter().chain(inodes).map(warning).collect()
 }
 
-fn room(place: &Path, disk: &Statvfs) -> Option<String> {
-    let (block, free) = (disk.fragment_size(), disk.blocks_available());
-    // As df counts: blocks that only root may use are neither free nor part of the whole.
-    let whole = disk.blocks().saturating_sub(disk.blocks_free()).saturating_add(free);
-    let percent = share(free, whole)?;
-    let (free, whole) = (free.saturating_mul(block), whole.saturating_mul(block));
-    (percent < LEAST_PERCENT && free < LEAST_BYTES).then(|| {
-        format!(
-            "the file system of {} is nearly full: {} MiB of {} MiB ({percent} %) are free; lines are lost when it is \
-             full",
-            place.display(),
-            free / MIB,
-            whole / MIB
-        )
-    })
+/// The space of a file system.
+pub(in crate::cli) struct DiskSpace {
+    place: PathBuf,
+    disk: Statvfs,
 }
 
-fn inodes(place: &Path, disk: &Statvfs) -> Option<String> {
-    let (free, whole) = (disk.files_available(), disk.files());
-    let percent = share(free, whole)?;
-    (percent < LEAST_PERCENT && free < LEAST_INODES).then(|| {
-        format!(
-            "the file system of {} has nearly no inodes left: {free} of {whole} ({percent} %) are free; without one no \
-             new log can be opened",
-            place.display()
-        )
-    })
+impl DiskSpace {
+    /// Of the file, or of the first directory above it that exists.
+    pub(in crate::cli) fn around(path: &Path) -> Option<Self> {
+        path.ancestors().find_map(|place| Some(Self { place: place.to_owned(), disk: statvfs(place).ok()? }))
+    }
+
+    /// Bytes that users may write.
+    pub(in crate::cli) fn free(&self) -> u64 {
+        self.disk.blocks_available().saturating_mul(self.disk.fragment_size())
+    }
+
+    /// Why there is too little room, if there is.
+    pub(in crate::cli) fn room(&self) -> Option<String> {
+        let (block, free) = (self.disk.fragment_size(), self.disk.blocks_available());
+        // As df counts: blocks that only root may use are neither free nor part of the whole.
+        let whole = self.disk.blocks().saturating_sub(self.disk.blocks_free()).saturating_add(free);
+        let percent = share(free, whole)?;
+        let (free, whole) = (free.saturating_mul(block), whole.saturating_mul(block));
+        (percent < LEAST_PERCENT && free < LEAST_BYTES).then(|| {
+            format!(
+                "the file system of {} is nearly full: {} MiB of {} MiB ({percent} %) are free",
+                self.place.display(),
+                free / MIB,
+                whole / MIB
+            )
+        })
+    }
+
+    /// Why there are too few inodes, if there are.
+    pub(in crate::cli) fn inodes(&self) -> Option<String> {
+        let (free, whole) = (self.disk.files_available(), self.disk.files());
+        let percent = share(free, whole)?;
+        (percent < LEAST_PERCENT && free < LEAST_INODES).then(|| {
+            format!(
+                "the file system of {} has nearly no inodes left: {free} of {whole} ({percent} %) are free",
+                self.place.display()
+            )
+        })
+    }
 }
 
 /// `None` if the file system does not count.

@@ -1,6 +1,6 @@
 //! `nodegate check PROFILE`: everything that `run` would use, and every problem at once.
 
-mod log_disk;
+pub(in crate::cli) mod log_disk;
 mod memory;
 mod serving_user;
 
@@ -39,6 +39,30 @@ pub fn run(profile: &str, options: &ConfigSources, json: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let checked = examine(config);
+    if json {
+        say(&checked.report.to_string());
+    } else {
+        checked.lines.iter().for_each(|line| say(line));
+    }
+    complain(&checked.errors);
+    complain(&checked.warnings);
+    if checked.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The outcome of a check.
+pub(in crate::cli) struct Checked {
+    /// each setting with its origin, then the certificates
+    pub(in crate::cli) lines: Vec<String>,
+    /// the same and the problems as one JSON object
+    pub(in crate::cli) report: Value,
+    pub(in crate::cli) errors: Vec<Diagnostic>,
+    pub(in crate::cli) warnings: Vec<Diagnostic>,
+    pub(in crate::cli) certificates: Vec<ServedCertificate>,
+}
+
+/// Loads everything that `run` would use. It may wait for the worker of the pages.
+pub(in crate::cli) fn examine(config: Config) -> Checked {
     let mut advice = advice(&config);
     advice.extend(listen_problems(&config));
     let CheckedApp { app, certificates, mut problems } = build(config);
@@ -53,25 +77,17 @@ pub fn run(profile: &str, options: &ConfigSources, json: bool) -> ExitCode {
     problems.extend(log_disk::problems(config));
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Diagnostic::is_error);
     let of_listeners = config.listener_keys.iter().map(|(key, found)| (key.as_str(), found));
-    let values = config.effective.iter().map(|(key, found)| (*key, found)).chain(of_listeners);
-    if json {
-        let settings: Map<_, _> =
-            values.map(|(key, found)| (key.to_owned(), as_json(kind(key), found))).collect();
-        let report = json!({
-            "settings": settings, "certificates": certificates, "problems": errors, "warnings": warnings,
-        });
-        say(&report.to_string());
-    } else {
-        for (key, found) in values {
-            say(&format!("{key} = {}  ({})", found.text, found.origin));
-        }
-        for certificate in certificates.iter().filter(|_| certificates.len() > 1) {
-            say(&format!("certificate {}: {}", certificate.file, certificate.names.join(", ")));
-        }
-    }
-    complain(&errors);
-    complain(&warnings);
-    if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let values = || config.effective.iter().map(|(key, found)| (*key, found)).chain(of_listeners.clone());
+    let settings: Map<_, _> =
+        values().map(|(key, found)| (key.to_owned(), as_json(kind(key), found))).collect();
+    let report = json!({
+        "settings": settings, "certificates": certificates, "problems": errors, "warnings": warnings,
+    });
+    let settings = values().map(|(key, found)| format!("{key} = {}  ({})", found.text, found.origin));
+    let listed = certificates.iter().filter(|_| certificates.len() > 1);
+    let listed = listed
+        .map(|certificate| format!("certificate {}: {}", certificate.file, certificate.names.join(", ")));
+    Checked { lines: settings.chain(listed).collect(), report, errors, warnings, certificates }
 }
 
 /// What `run` would serve with, if it can serve.

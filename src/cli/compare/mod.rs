@@ -8,7 +8,7 @@ mod html;
 mod pair;
 mod rate;
 mod requests;
-mod secrets;
+pub(in crate::cli) mod secrets;
 mod status_line;
 mod structure;
 mod summary;

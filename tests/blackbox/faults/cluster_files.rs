@@ -9,7 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use nodegate_standin::{Keys, now};
 
-use crate::support::nodegate::{eventually, wait_for_next_poll};
+use crate::doctor::{Found, doctor};
+use crate::support::nodegate::{eventually, free_port, wait_for_next_poll};
 use crate::support::{Nodegate, Site, all_at_once, require_root};
 
 const VERSION: &str = "/api2/json/version";
@@ -97,6 +98,26 @@ fn a_hung_cluster_file_system_delays_no_request() {
     let ticket = format!("Cookie: PVEAuthCookie={}\r\n", next.ticket("PVE", "root@pam", now()));
     eventually("the next key counts", || passes(&site, &gate, &ticket));
     assert!(gate.stop().success());
+}
+
+/// The other probes still count, and a bundle is written.
+#[test]
+fn the_doctor_names_a_hung_cluster_fs() {
+    if !require_root("mount a file system that hangs") {
+        return;
+    }
+    let site = Site::pve();
+    site.write("/etc/pve/.members", MEMBERS);
+    let files = ClusterFiles::mount(&site);
+    files.signal(Signal::SIGSTOP);
+    let (file, port) = (site.path("/b.tar.gz"), free_port());
+    let found = Found::of(doctor(&site, port, &[]).arg("--bundle").arg(&file));
+    assert_eq!(found.code, 1);
+    found.one("error", "nodes", "the list of nodes cannot be read");
+    found.one("warning", "settings", "did not end within");
+    found.one("error", "ports", "nothing listens");
+    found.one("ok", "daemons", "answers");
+    assert!(file.exists());
 }
 
 /// The cluster file system hangs; nodegate logs it and serves.

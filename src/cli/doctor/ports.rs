@@ -1,0 +1,165 @@
+//! The ports of the settings, and the processes that listen on them.
+
+mod owner;
+
+use std::net::SocketAddr;
+
+use self::owner::{ListeningPort, Owner, OwnerKind};
+use super::finding::Finding;
+use super::subject::{StatusAnswer, Subject};
+use crate::config::settings::{BackendAddress, ListenAddress, ListenSettings};
+
+/// A port that the settings name.
+struct WantedPort {
+    /// such as `listener 'web'`
+    name: String,
+    /// the setting that changes it
+    key: String,
+    port: u16,
+    /// `None` listens on all addresses
+    address: Option<std::net::IpAddr>,
+}
+
+pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
+    let found = match owner::listening_ports(&subject.config.product.daemon) {
+        Ok(found) => found,
+        Err(error) => {
+            return vec![Finding::note(format!("the kernel's list of sockets cannot be read: {error}"))];
+        }
+    };
+    let wanted = wanted(subject);
+    wanted.iter().map(|wanted| evaluate(subject, subject.status(), wanted, &found)).collect()
+}
+
+fn wanted(subject: &Subject) -> Vec<WantedPort> {
+    let settings = &subject.config.settings;
+    let listeners = settings.listeners.iter().enumerate().map(|(number, listener)| WantedPort {
+        name: if number == 0 { "the port".to_owned() } else { format!("listener '{}'", listener.name) },
+        key: if number == 0 { "listen.port".to_owned() } else { format!("listener[{number}].port") },
+        port: listener.listen.port,
+        address: literal(&listener.listen),
+    });
+    let metrics = settings.monitoring.listen.iter().filter_map(|listen| {
+        let BackendAddress::Tcp(address) = listen else { return None };
+        let port = address.rsplit_once(':')?.1.parse().ok()?;
+        let address = address.parse::<SocketAddr>().ok().map(|address| address.ip());
+        Some(WantedPort { name: "the metrics".to_owned(), key: "metrics.listen".to_owned(), port, address })
+    });
+    listeners.chain(metrics).collect()
+}
+
+fn literal(listen: &ListenSettings) -> Option<std::net::IpAddr> {
+    match &listen.address {
+        ListenAddress::Literal { address, .. } => Some(*address).filter(|address| !address.is_unspecified()),
+        ListenAddress::Any | ListenAddress::AnyV6 | ListenAddress::Name(_) => None,
+    }
+}
+
+impl WantedPort {
+    fn is_held_by(&self, found: &ListeningPort) -> bool {
+        let address = found.address.ip().to_canonical();
+        found.address.port() == self.port
+            && self.address.is_none_or(|wanted| address.is_unspecified() || address == wanted.to_canonical())
+    }
+
+    fn text(&self) -> String {
+        match self.address {
+            Some(address) => format!("{} {}", self.name, SocketAddr::new(address, self.port)),
+            None => format!("{} {}", self.name, self.port),
+        }
+    }
+}
+
+fn evaluate(
+    subject: &Subject,
+    status: &StatusAnswer,
+    wanted: &WantedPort,
+    found: &[ListeningPort],
+) -> Finding {
+    let place = wanted.text();
+    if wanted.port == 0 {
+        let listening = status.report().map(|report| report.listening.join(", "));
+        return match listening {
+            Some(listening) => Finding::ok(format!("{} is a free one: {listening}", wanted.name)),
+            None => {
+                Finding::note(format!("{} is a free one that only the log of the process names", wanted.name))
+            }
+        };
+    }
+    let holders: Vec<_> = found.iter().filter(|found| wanted.is_held_by(found)).collect();
+    let owners: Vec<_> = holders.iter().filter_map(|holder| holder.owner.as_ref()).collect();
+    let of_kind = |kind| owners.iter().find(|owner| owner.kind == kind);
+    if holders.is_empty() {
+        return nothing_listens(subject, status, &place);
+    }
+    if let Some(owner) = of_kind(OwnerKind::Other) {
+        return taken(wanted, &place, owner);
+    }
+    if let Some(owner) = of_kind(OwnerKind::Original) {
+        return original(subject, &place, owner);
+    }
+    if let Some(owner) = of_kind(OwnerKind::Nodegate) {
+        return nodegate(status, &place, owner);
+    }
+    let users: Vec<_> = holders.iter().map(|holder| holder.user.as_str()).collect();
+    let is_reported = |report: &crate::metrics::report::StatusReport| {
+        let is_it = |address: &String| address.parse().is_ok_and(|it: SocketAddr| it.port() == wanted.port);
+        report.listening.iter().any(is_it)
+    };
+    if status.report().is_some_and(is_reported) {
+        return Finding::ok(format!("{place}: the running nodegate"));
+    }
+    Finding::note(format!("{place}: a process of user '{}' listens", users.first().copied().unwrap_or("?")))
+        .because("only root sees which process it is")
+        .mend(format!("sudo {}", subject.command("doctor")))
+}
+
+fn nothing_listens(subject: &Subject, status: &StatusAnswer, place: &str) -> Finding {
+    let why = "clients get a refused connection";
+    match status.report() {
+        Some(report) => Finding::error(format!(
+            "{place}: nothing listens, though nodegate runs (it listens on {})",
+            report.listening.join(", ")
+        ))
+        .because(why)
+        .mend(subject.command("reload")),
+        None => Finding::error(format!("{place}: nothing listens"))
+            .because(why)
+            .mend(format!("systemctl start {0} || journalctl -u {0} -n 50", subject.unit())),
+    }
+}
+
+fn taken(wanted: &WantedPort, place: &str, owner: &Owner) -> Finding {
+    Finding::error(format!("{place}: '{}' (pid {}) listens", owner.command, owner.pid))
+        .because("nodegate cannot listen there, and clients reach that program")
+        .mend(format!("stop that program (systemctl status {}), or set another {}", owner.pid, wanted.key))
+}
+
+fn original(subject: &Subject, place: &str, owner: &Owner) -> Finding {
+    let (daemon, unit) = (&subject.config.product.daemon, subject.unit());
+    Finding::warning(format!("{place}: the original {daemon} (pid {}) listens", owner.pid))
+        .because("clients reach the original, so settings and commands of nodegate have no effect on them")
+        .mend(format!("systemctl restart {unit} # nodegate takes over; if not: systemctl status nodegate-fallback@{daemon}"))
+}
+
+fn nodegate(status: &StatusAnswer, place: &str, owner: &Owner) -> Finding {
+    match status {
+        StatusAnswer::Running(report) if report.pid == owner.pid => {
+            Finding::ok(format!("{place}: nodegate {}, pid {}", report.version, owner.pid))
+        }
+        StatusAnswer::Running(report) => Finding::warning(format!(
+            "{place}: pid {} of nodegate listens, and pid {} answers",
+            owner.pid, report.pid
+        ))
+        .because("two processes share the clients if this is no upgrade that just runs")
+        .mend(format!("systemctl status {} {}", owner.pid, report.pid)),
+        StatusAnswer::Silent(_) | StatusAnswer::Forbidden(_) => {
+            Finding::ok(format!("{place}: nodegate, pid {}", owner.pid))
+        }
+        StatusAnswer::Absent(_) => {
+            Finding::note(format!("{place}: nodegate, pid {}, with another control socket", owner.pid))
+                .because("it was started with another profile, another --root or another port")
+                .mend(format!("ps -o args= -p {}", owner.pid))
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The listening sockets of this machine, and the processes that have them open.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use nix::unistd::{Uid, User};
+use procfs::ProcError;
+use procfs::net::TcpState;
+use procfs::process::{FDTarget, Process, all_processes};
+
+const OWN_NAME: &str = env!("CARGO_PKG_NAME");
+/// The kernel writes it behind the path of a program whose file is gone.
+const DELETED: &str = " (deleted)";
+/// Characters of a command line.
+const MAX_COMMAND_CHARS: usize = 60;
+
+/// A listening socket.
+pub(super) struct ListeningPort {
+    pub(super) address: SocketAddr,
+    /// the name of its user
+    pub(super) user: String,
+    /// `None` if this user may not see it
+    pub(super) owner: Option<Owner>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum OwnerKind {
+    Nodegate,
+    /// the daemon that nodegate replaces
+    Original,
+    /// the service manager, which opens sockets for others
+    Manager,
+    Other,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Owner {
+    pub(super) pid: u32,
+    pub(super) command: String,
+    pub(super) kind: OwnerKind,
+}
+
+/// `daemon` is the name of the original.
+pub(super) fn listening_ports(daemon: &str) -> Result<Vec<ListeningPort>, ProcError> {
+    let mut entries = procfs::net::tcp()?;
+    // A kernel without IPv6 has no such file.
+    entries.extend(procfs::net::tcp6().unwrap_or_default());
+    entries.retain(|entry| entry.state == TcpState::Listen);
+    let owners = owners(daemon);
+    let user = |uid| {
+        User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+    };
+    let port = |entry: procfs::net::TcpNetEntry| ListeningPort {
+        address: entry.local_address,
+        user: user(entry.uid),
+        owner: owners.get(&entry.inode).cloned(),
+    };
+    Ok(entries.into_iter().map(port).collect())
+}
+
+/// The most telling owner of each socket: nodegate before the original, and the service manager last.
+fn owners(daemon: &str) -> HashMap<u64, Owner> {
+    let mut owners: HashMap<u64, Owner> = HashMap::new();
+    for process in all_processes().into_iter().flatten().flatten() {
+        let Ok(descriptors) = process.fd() else { continue };
+        let sockets = descriptors.flatten().filter_map(|descriptor| {
+            if let FDTarget::Socket(inode) = descriptor.target { Some(inode) } else { None }
+        });
+        let sockets: Vec<_> = sockets.collect();
+        if sockets.is_empty() {
+            continue;
+        }
+        let Some(owner) = describe(&process, daemon) else { continue };
+        for inode in sockets {
+            let known = owners.get(&inode).map(|known| rank(known.kind));
+            if known.is_none_or(|known| rank(owner.kind) < known) {
+                owners.insert(inode, owner.clone());
+            }
+        }
+    }
+    owners
+}
+
+fn rank(kind: OwnerKind) -> u8 {
+    match kind {
+        OwnerKind::Nodegate => 0,
+        OwnerKind::Original => 1,
+        OwnerKind::Other => 2,
+        OwnerKind::Manager => 3,
+    }
+}
+
+fn describe(process: &Process, daemon: &str) -> Option<Owner> {
+    let pid = u32::try_from(process.pid()).ok()?;
+    let command = process.cmdline().unwrap_or_default();
+    let program = process.exe().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+    let kind = kind(pid, &program, &command, daemon);
+    let shown: String =
+        command.join(" ").chars().filter(|c| !c.is_control()).take(MAX_COMMAND_CHARS).collect();
+    Some(Owner { pid, command: if shown.is_empty() { program } else { shown }, kind })
+}
+
+/// The program decides; its arguments only where the program is an interpreter of the original.
+fn kind(pid: u32, program: &str, command: &[String], daemon: &str) -> OwnerKind {
+    let name = |path: &str| Path::new(path).file_name().and_then(OsStr::to_str).map(str::to_owned);
+    let first = command.first().map_or("", String::as_str);
+    let first_word = first.split_whitespace().next().unwrap_or_default();
+    if name(program.trim_end_matches(DELETED)).as_deref() == Some(OWN_NAME) {
+        OwnerKind::Nodegate
+    } else if name(first_word).as_deref() == Some(daemon)
+        || command.get(1..).unwrap_or_default().iter().any(|word| name(word).as_deref() == Some(daemon))
+    {
+        OwnerKind::Original
+    } else if pid == 1 {
+        OwnerKind::Manager
+    } else {
+        OwnerKind::Other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_told_apart() {
+        let kind = |pid, program: &str, command: &[&str]| {
+            kind(pid, program, &command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), "pveproxy")
+        };
+        assert_eq!(kind(7, "/usr/bin/nodegate", &["/usr/bin/nodegate", "run", "pve"]), OwnerKind::Nodegate);
+        assert_eq!(kind(7, "/usr/bin/nodegate (deleted)", &["pveproxy", "start"]), OwnerKind::Nodegate);
+        assert_eq!(kind(7, "/usr/bin/perl", &["pveproxy worker"]), OwnerKind::Original);
+        assert_eq!(
+            kind(7, "/usr/bin/perl", &["/usr/bin/perl", "-T", "/usr/bin/pveproxy", "start"]),
+            OwnerKind::Original
+        );
+        assert_eq!(kind(7, "/usr/sbin/nginx", &["nginx: master process"]), OwnerKind::Other);
+        assert_eq!(kind(1, "/usr/lib/systemd/systemd", &["/sbin/init"]), OwnerKind::Manager);
+        assert_eq!(kind(7, "", &[]), OwnerKind::Other);
+    }
+
+    #[test]
+    fn the_own_socket_is_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let found = listening_ports("pveproxy").unwrap();
+        let own = found.iter().find(|port| port.address == address).unwrap();
+        assert_eq!(own.owner.as_ref().map(|owner| owner.pid), Some(std::process::id()));
+    }
+}

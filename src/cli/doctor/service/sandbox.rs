@@ -1,0 +1,77 @@
+//! Whether the properties in effect are those of the packages' units. A drop-in of the admin may undo them.
+
+use super::Unit;
+use crate::cli::doctor::finding::Finding;
+
+/// The properties of the sandbox, and the value that the packages set.
+const EXPECTED: &[(&str, &str)] = &[
+    ("NoNewPrivileges", "yes"),
+    ("CapabilityBoundingSet", ""),
+    ("ProtectSystem", "strict"),
+    ("ProtectHome", "yes"),
+    ("PrivateDevices", "yes"),
+    ("ProtectKernelTunables", "yes"),
+    ("ProtectKernelModules", "yes"),
+    ("ProtectControlGroups", "yes"),
+    ("MemoryDenyWriteExecute", "yes"),
+    ("LockPersonality", "yes"),
+    ("RestrictSUIDSGID", "yes"),
+    ("RestrictRealtime", "yes"),
+];
+
+pub(super) const PROPERTIES: &[&str] = &[
+    "NoNewPrivileges",
+    "CapabilityBoundingSet",
+    "ProtectSystem",
+    "ProtectHome",
+    "PrivateDevices",
+    "ProtectKernelTunables",
+    "ProtectKernelModules",
+    "ProtectControlGroups",
+    "MemoryDenyWriteExecute",
+    "LockPersonality",
+    "RestrictSUIDSGID",
+    "RestrictRealtime",
+];
+
+pub(super) fn evaluate(unit: &Unit) -> Vec<Finding> {
+    let undone: Vec<_> = EXPECTED
+        .iter()
+        // An older systemd does not know every property.
+        .filter(|(name, value)| unit.0.get(*name).is_some_and(|found| found != value))
+        .map(|(name, _)| format!("{name}={}", shown(unit.get(name))))
+        .collect();
+    let mut findings = Vec::new();
+    if undone.is_empty() {
+        findings.push(Finding::ok(format!("the sandbox of {} is in effect", unit.name())));
+    } else {
+        let own = unit.own_drop_ins();
+        let by = if own.is_empty() { String::new() } else { format!(" ({})", own.join(", ")) };
+        findings.push(
+            Finding::warning(format!(
+                "the sandbox of {} is not whole: {}{by}",
+                unit.name(),
+                undone.join(", ")
+            ))
+            .because("if a flaw of nodegate is used, more of this machine can be reached than necessary")
+            .mend(format!("systemctl cat {0}; systemctl edit {0}", unit.name())),
+        );
+    }
+    if matches!(unit.get("User"), "" | "root") {
+        findings.push(
+            Finding::note(format!("{} starts as root; nodegate becomes its user by itself", unit.name()))
+                .because("the packages' units start it as the serving user")
+                .mend(format!("systemctl cat {}", unit.name())),
+        );
+    }
+    findings
+}
+
+/// A set of many capabilities would fill the line.
+fn shown(value: &str) -> String {
+    let mut words = value.split_whitespace();
+    match (words.next(), words.count()) {
+        (Some(first), more @ 1..) => format!("{first} and {more} more"),
+        (first, _) => first.unwrap_or_default().to_owned(),
+    }
+}
