@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::grammar::{CsrfRules, SignatureScheme, TicketForm};
 
 /// How requests are authenticated (`auth/`).
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct AuthRules {
     /// name of the cookie with the ticket
@@ -39,7 +39,7 @@ pub struct AuthRules {
 }
 
 /// A call whose answer shows whether a credential was right, such as a password or a second factor.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct LoginCall {
     /// `METHOD PATTERN`
@@ -50,7 +50,7 @@ pub struct LoginCall {
 }
 
 /// One kind of login ticket. Ages in seconds, both ends exclusive.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct TicketKind {
     pub prefix: String,
@@ -71,7 +71,7 @@ pub struct TicketKind {
 }
 
 /// `key` of the first `section` in `file`, in days.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct LifetimeSource {
     pub file: PathBuf,

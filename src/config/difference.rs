@@ -22,9 +22,11 @@ impl Config {
         ConfigDifference { settings, listeners: differs.then(|| self.listener_keys.clone()) }
     }
 
-    /// Keys whose value in effect differs from that of `before`.
+    /// Keys whose value in effect differs from that of `before`, and the parts of the profile that differ.
     pub fn differences(&self, before: &Self) -> Vec<&'static str> {
-        self.difference(before).keys().collect()
+        let product = (self.product != before.product).then_some("product");
+        let routes = (self.route_table != before.route_table).then_some("product.routes");
+        self.difference(before).keys().chain(product).chain(routes).collect()
     }
 
     /// Whether all of these values are in effect here.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 /// `[product.api]`: the paths of API calls.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ApiRules {
     /// the path that all calls begin with
@@ -35,7 +35,7 @@ pub enum ErrorFormat {
 }
 
 /// `[product.auth.ticket_form]`: how the fields of a login ticket are written.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct TicketForm {
     /// `prefix` first, then `user` and `time` in either order
@@ -77,7 +77,7 @@ pub enum SignatureEncoding {
 }
 
 /// The user field of a login that lacks its second factor.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct HalfLogin {
     pub prefix: String,
@@ -100,7 +100,7 @@ pub enum SignatureScheme {
 }
 
 /// `[product.auth.csrf]`: the token that a write with a ticket needs, `TIME SEPARATOR MAC` over `TIME SEPARATOR USER`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct CsrfRules {
     pub header: String,

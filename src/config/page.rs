@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 /// A page rendered from a template.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct PageRules {
     pub url: String,
@@ -15,7 +15,7 @@ pub struct PageRules {
 }
 
 /// A template file and its conditions.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateChoice {
     pub file: PathBuf,
@@ -40,7 +40,7 @@ impl TemplateChoice {
 }
 
 /// The condition of a template about a variable.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(untagged)]
 pub enum TemplateCondition {
     /// neither `0` nor empty
@@ -49,7 +49,7 @@ pub enum TemplateCondition {
 }
 
 /// A variable for which a source has any value, even an empty or invalid one.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct DefinedVariable {
     pub defined: String,
@@ -64,7 +64,7 @@ impl TemplateCondition {
 }
 
 /// A variable of the templates: its value is that of the first source with a matching one; otherwise it is empty.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct VariableRules {
     pub kind: VariableKind,
@@ -92,7 +92,7 @@ pub enum VariableKind {
 }
 
 /// Where a value comes from.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum VariableSource {
     /// the cookie of that name, percent-decoded

@@ -13,7 +13,7 @@ pub use crate::config::grammar::{ApiRules, UpgradeProtocol};
 pub use crate::config::route_scope::{RouteScope, ScopeLogin};
 
 /// The product of a profile. Paths are absolute, without `--root`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Product {
     /// names the site file `/etc/nodegate/NAME.toml`
@@ -93,7 +93,7 @@ pub enum Protocol {
 }
 
 /// A certificate with its key; the first pair that exists and matches is served.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct CertificatePaths {
     pub file: PathBuf,
@@ -105,7 +105,7 @@ pub struct CertificatePaths {
 }
 
 /// The file that lists the other nodes.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct NodeListRules {
     pub file: PathBuf,
@@ -127,7 +127,7 @@ pub enum NodesFormat {
 
 /// How nodegate talks to the daemons of this machine: the headers that only nodegate may set towards a daemon, or read
 /// from one, and the files with the daemons' worker counts.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackendRules {
     /// true client address
@@ -149,7 +149,7 @@ pub struct BackendRules {
 }
 
 /// A file of shell assignments, and the name under which it has a daemon's worker count.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerCountFile {
     pub file: PathBuf,
@@ -157,7 +157,7 @@ pub struct WorkerCountFile {
 }
 
 /// The titles of HTML answers of the API, which the privileged daemon names differently from the original's proxy.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct PageTitle {
     /// the format of such answers
@@ -168,7 +168,7 @@ pub struct PageTitle {
 }
 
 /// Uploads (`handler/upload/`), for the routes with that flag.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct UploadRules {
     /// where a file waits for the daemon; 32 hexadecimal digits follow
@@ -209,7 +209,7 @@ impl UploadRules {
 }
 
 /// `CONNECT` with a signed ticket as target (crate `nodegate-spice`).
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectRules {
     pub prefix: String,
@@ -221,7 +221,7 @@ pub struct ConnectRules {
 }
 
 /// Answers that name the proxy for viewers.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyAnswers {
     /// `METHOD PATTERN`
@@ -231,7 +231,7 @@ pub struct ProxyAnswers {
 }
 
 /// The targets that the daemon may name for a console (`handler/console/`).
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleAnswerRules {
     pub upgrade: UpgradeProtocol,
@@ -253,7 +253,7 @@ fn console_subprotocols() -> Vec<String> {
 }
 
 /// Calls for a console with their own ticket, which the daemon verifies.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleTicket {
     /// the query parameter with the ticket
@@ -263,7 +263,7 @@ pub struct ConsoleTicket {
 }
 
 /// Everything below `url` is a file below `path`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct DirectoryRules {
     /// begins and ends with `/`
@@ -274,7 +274,7 @@ pub struct DirectoryRules {
     pub links: Vec<PathBuf>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct SingleFile {
     pub url: String,

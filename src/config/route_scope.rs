@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 /// A listener with a route scope serves nothing outside it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteScope {
     /// URLs of pages
@@ -23,7 +23,7 @@ pub struct RouteScope {
 }
 
 /// The only realm whose users may log in.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ScopeLogin {
     /// `METHOD PATTERN`; one of the calls
@@ -40,7 +40,7 @@ pub struct ScopeLogin {
 }
 
 /// How often a client may make a call.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct CallLimit {
     /// `METHOD PATTERN`; one of the calls

@@ -96,6 +96,22 @@ fn a_custom_product_is_served_end_to_end() {
 }
 
 #[test]
+fn a_reload_names_a_changed_profile() {
+    let acme = acme();
+    let (site, profile) = (&acme.site, &acme.profile);
+    let gate = acme.start();
+    assert_eq!(Outcome::ask(site, &["reload", profile]).stdout, "reloaded; changed: nothing\n");
+    assert_eq!(gate.get("/about", "").status, 404);
+    site.write("/srv/acme/about.tt", "about [% node %]");
+    let text = std::fs::read_to_string(profile).unwrap();
+    let page = "\n[[product.page]]\nurl = \"/about\"\ntemplate = [{ file = \"/srv/acme/about.tt\" }]\n";
+    std::fs::write(profile, text + page).unwrap();
+    let reloaded = Outcome::ask(site, &["reload", profile]);
+    assert_eq!((reloaded.code, reloaded.stdout.as_str()), (0, "reloaded; changed: product\n"));
+    assert_eq!(gate.get("/about", "").text(), "about solo");
+}
+
+#[test]
 fn tickets_of_another_product_are_foreign_to_it() {
     let acme = acme();
     let (site, requests, gate) = (&acme.site, &acme.requests, acme.start());

@@ -44,6 +44,16 @@ fn a_misplaced_legacy_name_gets_a_hint() {
 }
 
 #[test]
+fn a_key_of_another_table_gets_a_hint() {
+    let site = Site::pve();
+    let outcome = Outcome::check(&site, &["acl.port=1", "listen.deny_from=10/8", "tls.health=1"]);
+    assert_eq!(outcome.code, 1);
+    outcome.complains("--set: acl.port: unknown key; did you mean listen.port or cluster.port?");
+    outcome.complains("--set: listen.deny_from: unknown key; did you mean acl.deny_from?");
+    outcome.complains("--set: tls.health: unknown key");
+}
+
+#[test]
 fn check_and_run_name_every_problem() {
     let site = Site::pve();
     site.legacy("ALLOW_FROM=10.0.0.1/8,10.0.0.300\nPOLICY=maybe\nDISABLE_TLS_1_2=no\n");
