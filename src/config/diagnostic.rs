@@ -1,7 +1,7 @@
 //! Problems of the settings, with file, line and key.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -62,6 +62,21 @@ impl Diagnostic {
         Self::error(ValueOrigin::File { path: path.into(), line: None }, "", message)
     }
 
+    /// A problem with a file whose message may begin with that file and a line.
+    pub fn at_its_file(path: &Path, message: &str) -> Self {
+        let rest = message.strip_prefix(&*path.to_string_lossy()).and_then(|rest| rest.strip_prefix(':'));
+        let Some((place, text)) = rest.and_then(|rest| rest.split_once(' ')) else {
+            return Self::file_error(path, message);
+        };
+        match place.strip_suffix(':').map(str::parse) {
+            Some(Ok(line)) => {
+                Self::error(ValueOrigin::File { path: path.to_owned(), line: Some(line) }, "", text)
+            }
+            Some(Err(_)) => Self::file_error(path, message),
+            None => Self::file_error(path, text),
+        }
+    }
+
     #[must_use]
     pub fn into_warning(self) -> Self {
         Self { severity: Severity::Warning, ..self }
@@ -118,5 +133,26 @@ impl ValueOrigin {
             ValueOrigin::File { path, line } => (Some(path.display().to_string()), *line),
             ValueOrigin::Profile | ValueOrigin::Environment(_) | ValueOrigin::CommandLine => (None, None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_names_its_file_twice() {
+        let path = Path::new("/a b/c.pem");
+        for (message, shown) in [
+            ("/a b/c.pem: holds no key", "/a b/c.pem: holds no key"),
+            ("/a b/c.pem:12: is cut off", "/a b/c.pem:12: is cut off"),
+            ("/a b/c.pem.old: is cut off", "/a b/c.pem: /a b/c.pem.old: is cut off"),
+            ("/a b/c.key: holds no key", "/a b/c.pem: /a b/c.key: holds no key"),
+            ("is missing", "/a b/c.pem: is missing"),
+        ] {
+            assert_eq!(Diagnostic::at_its_file(path, message).to_string(), shown);
+        }
+        let origin = ValueOrigin::File { path: path.to_owned(), line: Some(12) };
+        assert_eq!(Diagnostic::at_its_file(path, "/a b/c.pem:12: x").origin, origin);
     }
 }

@@ -24,6 +24,8 @@ pub struct ReportInputs {
     pub certificates: Vec<ServedCertificate>,
     /// problems with certificates and keys
     pub certificate_problems: Vec<String>,
+    /// why renewed certificates are not served
+    pub renewal_problems: Vec<String>,
     pub last_reload: Option<LastReload>,
     /// settings that a reload put in effect, that were reverted, and that the files still have; with their origins
     pub reverted: Vec<String>,

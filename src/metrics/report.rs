@@ -166,11 +166,13 @@ impl StatusReport {
             node,
             listening,
             certificates,
-            certificate_problems,
+            mut certificate_problems,
+            renewal_problems,
             last_reload,
             reverted,
             problems,
         } = metrics.process.known();
+        certificate_problems.extend(renewal_problems);
         let sessions = metrics.sessions.all();
         let count = |kind| sessions.iter().filter(|session| session.kind == kind).count();
         let latencies = metrics.latencies.read();

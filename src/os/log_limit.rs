@@ -42,6 +42,8 @@ pub enum LogTopic {
     Crowd,
     /// a daemon whose workers are all busy
     Saturation,
+    /// rejected client certificates of an address
+    ClientCertificate,
 }
 
 /// The IPv4 address, or the /64 of an IPv6 one. Otherwise an attacker with a /64 would get a line for each of its
@@ -76,6 +78,9 @@ impl LogTopic {
             Self::Host => (1, hour, 10, 1024, "foreign hosts at too many listeners"),
             Self::Crowd => (1, minute, 10, 256, "rejected connections of too many addresses"),
             Self::Saturation => (1, minute, 10, 256, "saturation of too many daemons"),
+            Self::ClientCertificate => {
+                (5, SECOND, 25, 4096, "rejected client certificates of too many addresses")
+            }
         };
         TopicLimits { rate: LineRate { burst, interval, per_second, subjects }, lost }
     }

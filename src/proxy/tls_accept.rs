@@ -12,6 +12,7 @@ use crate::limits::unauthenticated::{ConnectionPhase, UnauthenticatedConnection}
 use crate::metrics::counters::Metrics;
 use crate::metrics::labels::{HandshakeResult, LimitLabel};
 use crate::net::acl::PeerIp;
+use crate::os::log_limit::{self, LogTopic};
 use crate::proxy::worker_context::WorkerContext;
 use crate::state::shared::ListenerRules;
 use crate::tls::{ClientIdentity, HandshakeError, TlsAcceptor, TlsSession, TlsStream, WriteBuffers};
@@ -97,7 +98,22 @@ pub(super) async fn accept_tls(
     setup.unauthenticated.set_phase(ConnectionPhase::Handshake);
     let left = deadline.saturating_duration_since(Instant::now());
     let accepted = acceptor.accept(&setup.rules.settings.clients, stream, setup.write_buffers, left).await;
-    accepted.inspect_err(|error| failed(error)).ok()
+    accepted
+        .inspect_err(|error| {
+            failed(error);
+            note_client_certificate(setup, error);
+        })
+        .ok()
+}
+
+/// Logs a rejected client certificate: its user only sees that the connection closes.
+fn note_client_certificate(setup: ConnectionSetup<'_>, error: &HandshakeError) {
+    let Some(fault) = error.certificate_fault() else { return };
+    let (peer, listener) = (setup.peer.address(), &*setup.rules.settings.name);
+    let site = log_limit::site(peer).to_string();
+    if let Some(left_out) = log_limit::is_due(LogTopic::ClientCertificate, &site) {
+        tracing::warn!(%peer, listener, "client certificate rejected: {fault}{left_out}");
+    }
 }
 
 /// The byte that tells TLS from plain HTTP. It stays in the socket.

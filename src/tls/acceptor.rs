@@ -1,6 +1,7 @@
 //! Accepts TLS connections with the served certificates, the client certificate policy of each listener, and the
 //! revocation lists.
 
+use std::ffi::c_int;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ use crate::tls::certificate_choice;
 use crate::tls::certificate_files::{self, FilesDigest};
 use crate::tls::client_auth::ClientTrust;
 use crate::tls::session_tickets::TicketKeys;
+
+/// Reason codes of OpenSSL (sslerr.h): the client sent no certificate, or one that is not valid.
+const NO_CERTIFICATE: c_int = 199;
+const VERIFY_FAILED: c_int = 134;
 
 /// Accepts TLS connections. Its certificates can be replaced.
 pub struct TlsAcceptor {
@@ -61,6 +66,24 @@ pub enum HandshakeError {
     Gone,
     #[error(transparent)]
     Setup(#[from] ErrorStack),
+}
+
+impl HandshakeError {
+    /// Why the client's certificate was rejected, if that is the cause.
+    pub fn certificate_fault(&self) -> Option<&'static str> {
+        match self {
+            Self::Outdated => Some("it has expired since its session began"),
+            Self::Certificate(_) => Some("it is not valid any more"),
+            Self::Tls(error) => {
+                error.ssl_error()?.errors().iter().find_map(|error| match error.reason_code() {
+                    NO_CERTIFICATE => Some("it showed none"),
+                    VERIFY_FAILED => Some("it is of another CA, has expired, or is revoked"),
+                    _ => None,
+                })
+            }
+            Self::Deadline(_) | Self::Gone | Self::Setup(_) => None,
+        }
+    }
 }
 
 impl TlsAcceptor {

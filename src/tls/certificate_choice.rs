@@ -68,7 +68,7 @@ fn choose_own(config: &Config) -> Diagnosed<Option<CertifiedKey>> {
     for entry in &config.product.certificate {
         let PairFiles { certificate, key } = pair_files(entry, config);
         let key_is_named = entry.key_setting && config.settings.tls.key_file.is_some();
-        let problem = |message: String| Diagnostic::file_error(&certificate, message);
+        let problem = |message: String| Diagnostic::at_its_file(&certificate, &message);
         match load(&certificate, &key, &config.settings.tls) {
             Ok((pair, ClientSupport::NoClient(reason))) => {
                 search.problems.push(problem(reason));

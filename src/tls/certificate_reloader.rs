@@ -28,6 +28,11 @@ pub enum ReloadCheck {
 }
 
 impl CertificateReloader {
+    /// Whether the files on disk were rejected, and did not change since.
+    pub fn has_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
     /// Reads the files, and replaces the served pair by one without errors. Errors that are `known` do not count.
     pub fn check(
         &mut self,

@@ -5,7 +5,7 @@ mod memory;
 mod serving_user;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -206,8 +206,13 @@ pub fn advice(config: &Config) -> Vec<Diagnostic> {
     }
     let log = config.origin("log.access");
     if config.is_trial() && config.settings.listen.port > 0 && log == ValueOrigin::Profile {
-        let message = "a trial on another port writes into the access log of the running daemon: give the trial \
-                       another file, such as --set log.access=/var/log/trial.log";
+        let own = config.effective.iter().find(|(key, _)| *key == "log.access");
+        let other = own.map(|(_, own)| Path::new(&own.text).with_file_name("trial.log")).unwrap_or_default();
+        let message = format!(
+            "a trial on another port writes into the access log of the running daemon: give the trial another file, \
+             such as --set log.access={}",
+            other.display()
+        );
         problems.push(Diagnostic::warning(log, "log.access", message));
     }
     problems

@@ -9,6 +9,9 @@ use crate::config::diagnostic::Diagnostic;
 use crate::metrics::report;
 use crate::tls::certificate_reloader::ReloadCheck;
 
+/// Begins the reason why a renewed certificate is not served.
+const NOT_RENEWED: &str = "the certificate on disk cannot be served, serving the previous one";
+
 impl Supervisor {
     pub(super) fn warn_of_expiry(&self) {
         let Some(acceptor) = self.running.app.state.port_protocol.acceptor() else { return };
@@ -45,12 +48,16 @@ impl Supervisor {
                     }
                 }
                 ReloadCheck::Refused(problems) => {
-                    for problem in problems {
-                        tracing::error!(
-                            "the certificate on disk cannot be served, serving the previous one: {problem}"
-                        );
+                    let of_disk = |problem| format!("{NOT_RENEWED}: {problem}");
+                    let texts: Vec<_> = problems.iter().map(of_disk).collect();
+                    for text in &texts {
+                        tracing::error!("{text}");
                     }
+                    running.app.state.metrics.process.change(|known| known.renewal_problems = texts);
                 }
+            }
+            if !renewals.has_refused() {
+                running.app.state.metrics.process.change(|known| known.renewal_problems.clear());
             }
             log_once(&logged, acceptor.list_problems());
         }));

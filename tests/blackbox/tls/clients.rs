@@ -111,6 +111,11 @@ fn required_client_certificates_are_enforced() {
         let shown = [&["--cert", &mallory[0], "--key", &mallory[1]], version].concat();
         assert_eq!(curl(&gate, &shown), "000", "of another CA");
     }
+    for reason in ["it showed none", "it is of another CA, has expired, or is revoked"] {
+        let rejected = format!("client certificate rejected: {reason}");
+        let is_it = |line: &str| line.contains(" WARN ") && line.contains(&rejected);
+        eventually(&rejected, || gate.stderr().lines().filter(|line| is_it(line)).count() == 2);
+    }
     let line = &people.lines(1)[0];
     assert_eq!(line["client_subject"], "O=Example,CN=alice");
     assert_eq!(line["client_fingerprint"], fingerprint(&alice[0]));

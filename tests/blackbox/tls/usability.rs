@@ -185,6 +185,33 @@ fn a_key_that_follows_ends_the_warning() {
     });
 }
 
+/// nodegate serves the old pair, so its status must not look as if the renewal was fine.
+#[test]
+fn a_refused_renewal_is_in_the_status() {
+    let site = Site::pve();
+    let [first, other] = ["uploaded.example.com"; 2].map(certificate);
+    upload(&site, &first);
+    let gate = Nodegate::start(&site, &[]);
+    let problems = || crate::status::report(&site, &gate, "pve")["certificate_problems"].clone();
+    let await_problems = |holds: &dyn Fn(&serde_json::Value) -> bool| {
+        let until = std::time::Instant::now() + std::time::Duration::from_mins(2);
+        while !holds(&problems()) {
+            assert!(std::time::Instant::now() < until, "{}", problems());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    };
+    assert_eq!(problems(), serde_json::json!([]));
+    site.write(KEY, other.key_pem());
+    let start = format!(
+        "the certificate on disk cannot be served, serving the previous one: {}: ",
+        site.path(PEM).display()
+    );
+    await_problems(&|found| found[0].as_str().is_some_and(|text| text.starts_with(&start)));
+    assert_eq!(served_name(gate.address()), "uploaded.example.com");
+    site.write(KEY, first.key_pem());
+    await_problems(&|found| found == &serde_json::json!([]));
+}
+
 #[test]
 fn wrong_files_name_the_line_and_the_cause() {
     let ca = Certificate::ca();
