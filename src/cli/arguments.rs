@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::admin::protocol::MAX_CONFIRM_SECONDS;
 use crate::cli::compare::ComparisonOptions;
+use crate::cli::takeover::TakeoverOptions;
 use crate::config::ConfigSources;
 use crate::config::root::RootDirectory;
 
@@ -112,6 +113,17 @@ pub enum Command {
     },
     /// Request each page of the profile from the server on the profile's port
     Pages { profile: String },
+    /// Serve the product's port in place of the original, after checks beside it
+    Takeover {
+        profile: String,
+        #[command(flatten)]
+        takeover: TakeoverOptions,
+    },
+    /// Give the product's port back to the original
+    Giveback { profile: String },
+    /// Watch a trial: the unit of `takeover` runs it
+    #[command(hide = true)]
+    Guard { profile: String },
     /// List the built-in profiles, or print one
     Profiles { name: Option<String> },
     /// Write the manual pages or the shell completions into a directory

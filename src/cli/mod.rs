@@ -14,6 +14,7 @@ mod reload;
 mod route;
 mod run;
 mod status;
+mod takeover;
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -63,6 +64,9 @@ fn run_command() -> CommandResult {
         Command::Confirm { profile } => reload::confirm(&profile, &options),
         Command::Compare { profile, comparison } => compare::run(&profile, &options, &comparison),
         Command::Pages { profile } => pages::run(&profile, &options),
+        Command::Takeover { profile, takeover } => takeover::take_over(&profile, &options, &takeover),
+        Command::Giveback { profile } => takeover::give_back(&profile, &options),
+        Command::Guard { profile } => takeover::guard(&profile, &options),
         Command::Profiles { name } => Ok(profiles::run(name.as_deref())),
         Command::Generate { what, directory } => Ok(generate::run(what, &directory)),
     }

@@ -48,7 +48,7 @@ pub fn run(profile: &str, options: &ConfigSources) -> CommandResult {
 }
 
 /// The address to connect to, unless this machine cannot connect: then the failure of a page would mean nothing.
-fn reachable_address(config: &Config) -> Result<IpAddr, String> {
+pub(super) fn reachable_address(config: &Config) -> Result<IpAddr, String> {
     let address = address(config)?;
     let Some(listener) = config.settings.listeners.first() else { return Ok(address) };
     let obstacle = if listener.proxy_protocol {
@@ -85,7 +85,7 @@ fn address(config: &Config) -> Result<IpAddr, String> {
 }
 
 /// A request for each template that a query selects.
-fn targets(product: &Product) -> Vec<String> {
+pub(super) fn targets(product: &Product) -> Vec<String> {
     let of_page = |page: &PageRules| {
         let targets = page.template.iter().map(|choice| choice.target(&page.url, &product.variable));
         targets.flatten().collect::<Vec<_>>()
@@ -97,7 +97,7 @@ fn targets(product: &Product) -> Vec<String> {
 }
 
 /// A page is HTML that is not empty. The error has whether no server answered at all.
-async fn ask(server: &ComparedServer, target: &str) -> Result<(), (String, bool)> {
+pub(super) async fn ask(server: &ComparedServer, target: &str) -> Result<(), (String, bool)> {
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     let header: RequestHeader = (USER_AGENT, HeaderValue::from_static(CLIENT));
     let answer = server

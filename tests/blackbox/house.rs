@@ -265,6 +265,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("config/section_file.rs", &["tokio", "hyper", "std::fs"]),
     ("config/", &["tokio", "hyper"]),
     ("metrics/", &["tokio", "hyper"]),
+    ("cli/takeover/verdict.rs", &["tokio", "hyper", "std::fs", "Instant", "SystemTime", "crate::"]),
     ("handler/", &["crate::os::listener", "crate::net::acl::AccessList"]),
 ];
 

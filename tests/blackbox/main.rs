@@ -67,6 +67,7 @@ mod status;
 mod status_page;
 mod stop;
 mod supply;
+mod takeover;
 mod template;
 mod tls;
 mod tutorial;

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """A stand-in for pveproxy, pmgproxy, spiceproxy and pvedaemon, which are not to be had here: the verbs, the pid file, the
-user and the port of the one it is called as. It answers each request with its name."""
+user and the port of the one it is called as. It answers each request with its name. Proxies write an access log, and
+pvedaemon fails if the target says so."""
 import os
 import pwd
 import signal
@@ -18,6 +19,10 @@ DAEMONS = {
     "pvedaemon": ("/run/pvedaemon.pid", "127.0.0.1", 85, None, "root"),
 }
 PID_FILE, ADDRESS, PORT, CERTIFICATE, USER = DAEMONS[NAME]
+LOGS = {
+    "pveproxy": "/var/log/pveproxy/access.log",
+    "pmgproxy": "/var/log/pmgproxy/pmgproxy.log",
+}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -31,13 +36,19 @@ class Handler(BaseHTTPRequestHandler):
             else (b"<html>original %s</html>", "text/html; charset=UTF-8")
         )
         body = form % NAME.encode()
-        self.send_response(200)
+        self.send_response(500 if NAME == "pvedaemon" and "fail" in self.path else 200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     do_GET = do_POST = do_PUT = do_DELETE = answer
+
+    def log_request(self, code="-", size="-"):
+        if NAME in LOGS:
+            now = time.strftime("%d/%m/%Y:%H:%M:%S %z")
+            with open(LOGS[NAME], "a", encoding="utf-8") as log:
+                log.write(f'{self.client_address[0]} - - [{now}] "{self.requestline}" {int(code)} {size}\n')
 
     def log_message(self, *_):
         pass
