@@ -65,7 +65,7 @@ fn connections_follow_their_listeners_current_rules() {
     reload(&gate, "reloaded changed=\"listener\"");
     let [kept, closed, gone] = &mut sessions;
     let reply = kept.request("GET", VERSION, &cookie, b"");
-    assert_eq!((reply.status, reply.header("connection")), (200, None));
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("keep-alive")));
     closed.send(format!("GET {VERSION} HTTP/1.1\r\nHost: node1\r\n{cookie}\r\n"));
     assert!(closed.is_closed(), "turned away before its request is read");
     let reply = gone.request("GET", VERSION, &cookie, b"");
