@@ -20,7 +20,7 @@ fn a_takeover_takes_its_settings_from_files() {
 }
 
 #[test]
-fn wrong_times_and_pairs_of_options_are_usage_errors() {
+fn wrong_times_and_pairs_are_usage_errors() {
     for wrong in [
         &["--trial", "25h"][..],
         &["--trial", "0"],
