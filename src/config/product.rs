@@ -67,6 +67,9 @@ pub struct Product {
     pub directory: Vec<DirectoryRules>,
     #[serde(default)]
     pub file: Vec<SingleFile>,
+    /// query parameters of a file's URL that name its version: such an answer never changes, so browsers keep it
+    #[serde(default)]
+    pub version_parameters: Vec<String>,
     /// the parts of the product that a listener may be restricted to
     #[serde(default)]
     pub route_scope: BTreeMap<String, RouteScope>,

@@ -30,7 +30,11 @@ pub async fn run(
         return Err(ResponseError::MethodNotAllowed { method: head.method.clone(), allow: FILE_METHODS });
     }
     match route {
-        Route::Static(located) => Ok(handlers.routes.files.serve(&located, is_head, &head.headers).await?),
+        Route::Static(located) => {
+            let mut response = handlers.routes.files.serve(&located, is_head, &head.headers).await?;
+            handlers.routes.versioned.mark(head.uri.query().unwrap_or_default(), &mut response);
+            Ok(response)
+        }
         Route::Page => {
             let query = head.uri.query().unwrap_or_default();
             let login = page_login(request, query);

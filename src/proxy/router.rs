@@ -11,6 +11,7 @@ use crate::config::product::{DirectoryRules, SingleFile};
 use crate::config::route_table::{MethodKind, NodeChoice, RouteTable};
 use crate::fs::cached_file::FileError;
 use crate::handler::health::{HealthProbe, ProbePaths};
+use crate::handler::static_file::versioned::VersionedUrls;
 use crate::handler::static_file::{LocatedFile, StaticFiles};
 use crate::http::path_pattern::verb;
 use crate::http::target::{ApiPath, RequestTarget, query_value};
@@ -51,6 +52,7 @@ pub struct RouteRules {
     pub(crate) table: Arc<RouteTable>,
     pub(super) pages: Vec<String>,
     pub(super) files: StaticFiles,
+    pub(super) versioned: VersionedUrls,
     pub(crate) probes: ProbePaths,
     /// the node's own name; `localhost` is here as well
     pub node_name: String,
@@ -76,6 +78,7 @@ impl RouteRules {
             table: Arc::new(table),
             pages: product.page.iter().map(|page| page.url.clone()).collect(),
             files: StaticFiles::new(directories.collect(), files, settings.compression),
+            versioned: VersionedUrls::new(product.version_parameters.clone()),
             probes: ProbePaths {
                 health: settings.monitoring.health.clone(),
                 ready: settings.monitoring.ready.clone(),

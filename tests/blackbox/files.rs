@@ -229,6 +229,35 @@ fn dot_segments_lead_to_a_file() {
     }
 }
 
+/// A page names other URLs after an upgrade. Whether there is such a file is no matter of its version.
+#[test]
+fn versioned_files_may_be_kept() {
+    for (site, profile_js) in [(Site::pve(), JS), (Site::pmg(), "/usr/share/javascript/pmg-gui/js/app.js")] {
+        site.write(profile_js, script());
+        let gate = Nodegate::start(&site, &[]);
+        let kept = |query: &str, headers: &str| {
+            let reply = gate.get(&format!("{URL}{query}"), headers);
+            (reply.status, reply.header("cache-control").map(str::to_owned))
+        };
+        let month = Some("max-age=2592000, immutable".to_owned());
+        for query in ["?ver=9.2.11", "?v=4.7.0", "?a=b&ver=1"] {
+            for (headers, status) in [
+                ("", 200),
+                ("Accept-Encoding: gzip\r\n", 200),
+                ("Range: bytes=0-1\r\n", 206),
+                ("If-None-Match: *\r\n", 304),
+            ] {
+                assert_eq!(kept(query, headers), (status, month.clone()), "{query} {headers}");
+            }
+        }
+        for query in ["", "?_dc=1", "?ver=", "?ver"] {
+            assert_eq!(kept(query, ""), (200, None), "{query}");
+        }
+        let missing = gate.get("/pve2/js/missing.js?ver=1", "");
+        assert_eq!((missing.status, missing.header("cache-control")), (404, Some("max-age=0")));
+    }
+}
+
 #[test]
 fn a_range_of_a_file_is_served() {
     let site = Site::pve();

@@ -11,6 +11,7 @@ pub(super) mod stream;
 #[cfg(test)]
 mod tests;
 mod types;
+pub mod versioned;
 
 use std::cmp::Reverse;
 use std::io;
