@@ -11,7 +11,7 @@ const MINUTE: u64 = 60;
 /// Warnings that are shown at once; you open a list for the others.
 const OPEN_WARNINGS: usize = 4;
 
-/// `pve on node1`.
+/// The profile and the node.
 pub(super) fn title(report: &StatusReport) -> String {
     if report.node.is_empty() {
         format!("{} – nodegate", report.profile)

@@ -245,7 +245,8 @@ class Connection2:
             call.answer.end()
 
     def room(self):
-        limit = self.state.remote_settings.max_concurrent_streams
+        # nodegate lets the ninth request before a login wait, so a connection more does more harm.
+        limit = min(8, self.state.remote_settings.max_concurrent_streams)
         return self.open and not self.leaving and self.state.open_outbound_streams < limit
 
 
