@@ -42,15 +42,22 @@ impl RequestSlots {
         self.count.set(count);
     }
 
-    /// The place of a new request, or `None` if too many bytes wait already.
+    /// The place of a new request, with a slot if one is free. `None` if too many bytes wait already.
+    ///
+    /// The slot is taken at once: the connection may accept many requests before the task of the first one runs.
     pub(super) fn enter(self: &Rc<Self>, request: &Request<RecvStream>) -> Option<WaitingRequest> {
-        let bytes = if self.free.available_permits() > 0 { 0 } else { head_bytes(request) };
+        if let Ok(permit) = self.free.try_acquire() {
+            permit.forget();
+            let slot = Some(RequestSlot(Rc::clone(self)));
+            return Some(WaitingRequest { slots: Rc::clone(self), bytes: 0, slot });
+        }
+        let bytes = head_bytes(request);
         let waiting = self.waiting_bytes.get() + bytes;
         if waiting > MAX_WAITING_BYTES {
             return None;
         }
         self.waiting_bytes.set(waiting);
-        Some(WaitingRequest { slots: Rc::clone(self), bytes })
+        Some(WaitingRequest { slots: Rc::clone(self), bytes, slot: None })
     }
 }
 
@@ -60,15 +67,20 @@ fn head_bytes(request: &Request<RecvStream>) -> usize {
     target + fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES).sum::<usize>()
 }
 
-/// A request without a slot.
+/// A request that has not begun.
 pub(super) struct WaitingRequest {
     slots: Rc<RequestSlots>,
+    /// of its head, while it has no slot
     bytes: usize,
+    slot: Option<RequestSlot>,
 }
 
 impl WaitingRequest {
     /// Waits for a slot. `None` if the client resets the stream first.
-    pub(super) async fn slot(self, respond: &mut SendResponse<Bytes>) -> Option<RequestSlot> {
+    pub(super) async fn slot(mut self, respond: &mut SendResponse<Bytes>) -> Option<RequestSlot> {
+        if let Some(slot) = self.slot.take() {
+            return Some(slot);
+        }
         tokio::select! {
             biased;
             permit = self.slots.free.acquire() => permit.ok()?.forget(),

@@ -89,6 +89,21 @@ fn waiting_heads_are_bounded() {
     assert!((50..=70).contains(&refused), "{refused} refused");
 }
 
+/// The heads of one burst are accepted together, before the task of any runs.
+#[test]
+fn heads_of_one_burst_are_bounded() {
+    let site = Site::pve();
+    let gate = start(&site, &[]);
+    let mut wire = Wire::connect(&gate, &[]);
+    let cookie = format!("a={}", "x".repeat(4000));
+    let form = [("content-type", "application/x-www-form-urlencoded"), ("cookie", cookie.as_str())];
+    let login = request("POST", LOGIN, &form);
+    let burst: Vec<_> = streams().map(|stream| frame(HEADERS, END_HEADERS, stream, &login)).collect();
+    wire.try_send(&burst.concat()).unwrap();
+    let ended = ends(&mut wire, 50);
+    assert!(ended.iter().all(|(_, end)| *end == Err(REFUSED_STREAM)), "{ended:?}");
+}
+
 /// A stream that waits may be reset: its slot goes to the next one.
 #[test]
 fn reset_streams_do_not_wait() {
