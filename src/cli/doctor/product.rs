@@ -30,7 +30,7 @@ pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
 
 pub(super) fn query(subject: &Subject, package: &str) -> Result<String, ProgramError> {
     let mut command = Command::new("dpkg-query");
-    command.arg("--admindir").arg(subject.config.root.path("/var/lib/dpkg"));
+    command.arg("--root").arg(subject.config.root.path("/"));
     command.args(["--show", "--showformat", "${db:Status-Status} ${Version}", "--", package]);
     deadline::output(&mut command, PROGRAM_TIMEOUT)
 }
