@@ -10,6 +10,7 @@ spice_port=${DEMO_SPICE_PORT:-13128}
 pve_daemon_port=${DEMO_PVE_DAEMON_PORT:-18085}
 pmg_daemon_port=${DEMO_PMG_DAEMON_PORT:-18086}
 machine_port=${DEMO_MACHINE_PORT:-61000}
+status_port=${DEMO_STATUS_PORT:-18090}
 root=${DEMO_ROOT:-target/demo}
 bin=${DEMO_BIN:-${CARGO_TARGET_DIR:-target}/debug}
 
@@ -32,7 +33,7 @@ clean_up() {
 
 refuse_taken_ports() {
     local name
-    for name in pve_port pmg_port spice_port pve_daemon_port pmg_daemon_port machine_port; do
+    for name in pve_port pmg_port spice_port pve_daemon_port pmg_daemon_port machine_port status_port; do
         if (exec 3<>"/dev/tcp/127.0.0.1/${!name}") 2>/dev/null; then
             fail "port ${!name} is taken; choose another with DEMO_${name^^}=…"
         fi
@@ -64,9 +65,23 @@ serve() {
     {
         printf '[listen]\naddress = "127.0.0.1"\nport = %s\n' "$port"
         [ $# -lt 3 ] || printf '\n[backend]\naddress = "127.0.0.1:%s"\n' "$3"
+        [ "$profile" != pve ] || printf '\n[metrics]\nlisten = "127.0.0.1:%s"\n' "$status_port"
     } >"$root/etc/nodegate/$profile.toml"
     start "$profile" "$bin/nodegate" --root "$root" run "$profile"
     wait_for "$profile" "listening on"
+}
+
+# complete PROFILE PAGE: the directories and the templates that a product's packages bring, so check has nothing to warn of.
+# Each page that is missing is a copy of the start page PAGE.
+complete() {
+    local profile=$1 page=$2 text path
+    text=$("$bin/nodegate" profiles "$profile")
+    for path in $(sed -nE 's|^path = "(/usr/share/[^".]*)".*|\1|p' <<<"$text"); do
+        mkdir -p "$root$path"
+    done
+    for path in $(grep -oE '/usr/share/[^"]*\.(tpl|tt)"' <<<"$text" | tr -d '"'); do
+        [ -e "$root$path" ] || { mkdir -p "$root${path%/*}" && cp "$root$page" "$root$path"; }
+    done
 }
 
 start_all() {
@@ -75,6 +90,9 @@ start_all() {
     rm -rf "$root"
     mkdir -p "$root"
     "$bin/standin" demo "$root"
+    chmod o-r "$root"/etc/pve/local/pve-ssl.key "$root"/etc/pmg/pmg-api.pem
+    complete pve /usr/share/pve-manager/index.html.tpl
+    complete pmg /usr/share/javascript/pmg-gui/pmg-index.html.tt
     start standin "$bin/standin" serve "$root" --pve "127.0.0.1:$pve_daemon_port" \
         --pmg "127.0.0.1:$pmg_daemon_port" --echo "127.0.0.1:$machine_port"
     wait_for standin "echo on"
@@ -129,6 +147,10 @@ cat <&3; echo; exec 3>&-" '401 invalid ticket'
     try "Where a request would go, and whether it needs a login" \
         "$call route pve GET /api2/json/version" 'daemon login '
     try "Every setting in effect, and its origin" "$call check pve" "listen.port = $pve_port .*etc/nodegate/pve.toml"
+    try "Why it does not work, if it does not" "$call doctor pve" 'pve: 0 errors'
+    try "The status page, in a browser at http://127.0.0.1:$status_port" \
+        "curl -sS http://127.0.0.1:$status_port/ | grep -o '<title>.*</title>'" '<title>'
+
     try "The state of the running process" "$call status pve" "connections"
     try "The start page, which a browser shows at $pve" "$curl $pve/" 'nodegate serves the Proxmox VE demo'
     try "The start page of the Mail Gateway, at $pmg" "$curl $pmg/" 'nodegate serves the Mail Gateway demo'

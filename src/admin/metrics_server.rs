@@ -38,6 +38,9 @@ const MAX_CLIENTS: usize = 16;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Delay before the bind of an address in use is tried again; the predecessor may still have it.
 const BIND_INTERVAL: Duration = Duration::from_secs(1);
+/// On a trial another process usually has the address for good, so the trial gives it up after so many attempts. A
+/// predecessor is faster.
+const TRIAL_ATTEMPTS: u32 = 5;
 /// How long the process waits for clients that still read a response when it stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -129,10 +132,10 @@ impl MetricsServerState {
     }
 }
 
-/// Runs until it is aborted. Without this listener the process still serves.
+/// Runs until it is aborted, or gives up on a trial. Without this listener the process still serves.
 async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
-    let mut is_logged = false;
-    loop {
+    let is_beside_another = state.app().state.config.is_beside_another();
+    for attempt in 1_u32.. {
         let ended = match &address {
             BackendAddress::Tcp(address) => match TcpListener::bind(address).await {
                 Ok(listener) => serve(&Either::Left(listener), &state).await,
@@ -143,7 +146,15 @@ async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
                 Err(error) => error,
             },
         };
-        if !std::mem::replace(&mut is_logged, true) {
+        let is_taken = ended.kind() == io::ErrorKind::AddrInUse;
+        if is_beside_another && is_taken && attempt == TRIAL_ATTEMPTS {
+            tracing::warn!(
+                "metrics.listen: {address}: {ended}; this trial has no metrics: for its own set another address, \
+                 such as --set metrics.listen=127.0.0.1:PORT"
+            );
+            return;
+        }
+        if attempt == 1 && !(is_beside_another && is_taken) {
             tracing::warn!("metrics.listen: {address}: {ended}; trying again every second");
         }
         sleep(BIND_INTERVAL).await;

@@ -36,7 +36,7 @@ pub struct SettingsArguments {
     /// Look up every absolute path of profile and settings under DIR
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-    /// Set a value in the strongest layer; repeatable, such as --set listen.port=8007
+    /// Set a value in the strongest layer; repeatable: --set listen.port=8007
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
@@ -51,15 +51,17 @@ pub enum Command {
         #[arg(long, hide = true)]
         background: bool,
     },
-    /// Validate everything that `run` would use and print each effective setting with its origin
+    /// Verify all that `run` would use, and print each setting with its origin
     Check {
+        /// Name of a built-in profile, or the path of a .toml file
         profile: String,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Look for the reason why it does not work: everything that `check` does, and what only a running node shows
+    /// Find out why it does not work, and print the command that mends it
     Doctor {
+        /// Name of a built-in profile, or the path of a .toml file
         profile: String,
         /// Print one JSON object
         #[arg(long)]
@@ -70,6 +72,7 @@ pub enum Command {
     },
     /// Print for each address whether it may connect, and why
     Acl {
+        /// Name of a built-in profile, or the path of a .toml file
         profile: String,
         /// Addresses; `-` reads them from stdin
         #[arg(required = true, value_name = "ADDR")]
@@ -77,13 +80,16 @@ pub enum Command {
     },
     /// Print where a request would go, and why
     Route {
+        /// Name of a built-in profile, or the path of a .toml file
         profile: String,
+        /// Such as GET
         method: String,
         /// With or without a query
         path: String,
     },
-    /// Show the state of the running process: connections, requests, latencies, consoles, tunnels
+    /// Show the running process: connections, requests, consoles, tunnels
     Status {
+        /// Name of a built-in profile, or the path of a .toml file
         profile: String,
         /// Repeat every second
         #[arg(long)]
@@ -92,40 +98,58 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Make the running process read its settings, certificates and keys again
+    /// Make the running process read settings, certificates and keys again
     Reload {
+        /// Name of a built-in profile, or the path of a .toml file
         profile: String,
         /// Revert after so many seconds unless you run `confirm`
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_CONFIRM_SECONDS))]
         confirm: Option<u64>,
-        /// Put settings in effect that were reverted before, and that the files still hold
+        /// Apply settings that were reverted before and that the files still hold
         #[arg(long)]
         force: bool,
     },
     /// Keep the settings of `reload --confirm`
-    Confirm { profile: String },
-    /// Send the same requests to the original and to a trial, and show the differences
+    Confirm {
+        /// Name of a built-in profile, or the path of a .toml file
+        profile: String,
+    },
+    /// Send equal requests to the original and a trial; show differences
     #[command(alias = "shadow")]
     Compare {
+        /// Name of a built-in profile, or the path of a .toml file
         profile: String,
         #[command(flatten)]
         comparison: ComparisonOptions,
     },
-    /// Request each page of the profile from the server on the profile's port
-    Pages { profile: String },
-    /// Serve the product's port in place of the original, after checks beside it
+    /// Request each page of the profile from the server on its port
+    Pages {
+        /// Name of a built-in profile, or the path of a .toml file
+        profile: String,
+    },
+    /// Serve the product's port in place of the original, after checks
     Takeover {
+        /// Name of a built-in profile, or the path of a .toml file
         profile: String,
         #[command(flatten)]
         takeover: TakeoverOptions,
     },
     /// Give the product's port back to the original
-    Giveback { profile: String },
+    Giveback {
+        /// Name of a built-in profile, or the path of a .toml file
+        profile: String,
+    },
     /// Watch a trial: the unit of `takeover` runs it
     #[command(hide = true)]
-    Guard { profile: String },
+    Guard {
+        /// Name of a built-in profile, or the path of a .toml file
+        profile: String,
+    },
     /// List the built-in profiles, or print one
-    Profiles { name: Option<String> },
+    Profiles {
+        /// Name of a built-in profile
+        name: Option<String>,
+    },
     /// Write the manual pages or the shell completions into a directory
     #[command(hide = true)]
     Generate {

@@ -10,7 +10,7 @@ use crate::config::{Config, ConfigSources};
 use crate::http::access_log::AccessLog;
 use crate::limits::concurrency::ConnectionCapacity;
 use crate::os::executable::ExecutableFile;
-use crate::os::listener::{ListenerSet, UnboundListener};
+use crate::os::listener::{ListenerPlan, ListenerSet, UnboundListener};
 use crate::os::{memory, privileges, request_context, rlimit, sandbox, systemd};
 use crate::proxy::handlers::App;
 use crate::server::{self, ConfigLoader, LoadedConfig, OldProcess, ReceivedHandoff, StartState};
@@ -94,10 +94,10 @@ fn listen(
     config: &Config,
     met: Option<ReceivedHandoff>,
 ) -> Result<(ListenerSet, Option<OldProcess>), Vec<Diagnostic>> {
-    let listeners = &config.settings.listeners;
+    let plan = ListenerPlan::new(config);
     let unbound =
         |unbound: UnboundListener| vec![config.listener_problem(unbound.number, unbound.error.to_string())];
-    let all_of = |some: ListenerSet| match some.rebind(listeners) {
+    let all_of = |some: ListenerSet| match some.rebind(plan) {
         Ok(moved) => Ok(moved.unwrap_or(some)),
         Err(error) => Err(unbound(error)),
     };
@@ -107,13 +107,13 @@ fn listen(
         return Ok((all_of(inherited)?, Some(predecessor)));
     }
     let given = systemd::sockets().map_err(|why| vec![config.listener_problem(0, why)])?;
-    match listeners.first() {
+    match config.settings.listeners.first() {
         Some(first) if !given.is_empty() => {
             tracing::debug!("systemd has opened the sockets; listen.address and listen.port are not used");
             let given = ListenerSet::given(given, first).map_err(|error| system_error(&error))?;
             Ok((all_of(given)?, None))
         }
-        Some(_) | None => Ok((ListenerSet::open(listeners).map_err(unbound)?, None)),
+        Some(_) | None => Ok((ListenerSet::open(plan).map_err(unbound)?, None)),
     }
 }
 

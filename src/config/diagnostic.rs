@@ -64,7 +64,11 @@ impl Diagnostic {
 
     /// A problem with a file whose message may begin with that file and a line.
     pub fn at_its_file(path: &Path, message: &str) -> Self {
-        let rest = message.strip_prefix(&*path.to_string_lossy()).and_then(|rest| rest.strip_prefix(':'));
+        let rest = message.strip_prefix(&*path.to_string_lossy());
+        if let Some(text) = rest.and_then(|rest| rest.strip_prefix(' ')) {
+            return Self::file_error(path, text);
+        }
+        let rest = rest.and_then(|rest| rest.strip_prefix(':'));
         let Some((place, text)) = rest.and_then(|rest| rest.split_once(' ')) else {
             return Self::file_error(path, message);
         };
@@ -149,6 +153,7 @@ mod tests {
             ("/a b/c.pem.old: is cut off", "/a b/c.pem: /a b/c.pem.old: is cut off"),
             ("/a b/c.key: holds no key", "/a b/c.pem: /a b/c.key: holds no key"),
             ("is missing", "/a b/c.pem: is missing"),
+            ("/a b/c.pem is missing", "/a b/c.pem: is missing"),
         ] {
             assert_eq!(Diagnostic::at_its_file(path, message).to_string(), shown);
         }

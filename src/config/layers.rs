@@ -2,6 +2,7 @@
 //! file, environment, command line. The strongest value of a key is in effect.
 
 mod deprecated;
+mod hints;
 mod legacy;
 mod listeners;
 mod overridden;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::setting::{self, Setting};
+use super::setting::Setting;
 use super::settings::{self, Settings};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 pub use listeners::{ListenerTable, written};
@@ -191,26 +192,9 @@ fn find_legacy(name: &str) -> Option<&'static Setting<Settings>> {
 }
 
 fn unknown_key(origin: ValueOrigin, name: &str) -> Diagnostic {
-    let meant = likely_keys(name).join(" or ");
+    let meant = hints::likely_keys(name).join(" or ");
     let hint = if meant.is_empty() { meant } else { format!("; did you mean {meant}?") };
     Diagnostic::error(origin, name, format!("unknown key{hint}"))
-}
-
-/// The keys that an unknown one may stand for: by its legacy name, in another table, or with a typing error.
-fn likely_keys(name: &str) -> Vec<&'static str> {
-    if let Some(row) = find_legacy(&name.to_uppercase()) {
-        return vec![row.key];
-    }
-    let keys = settings::rows().map(|row| row.key);
-    let in_other_tables: Vec<_> = keys.filter(|key| without_table(key) == without_table(name)).collect();
-    if in_other_tables.is_empty() {
-        return setting::most_like(settings::rows(), |row| Some(row.key), name).into_iter().collect();
-    }
-    in_other_tables
-}
-
-fn without_table(key: &str) -> &str {
-    key.rsplit_once('.').map_or(key, |(_, field)| field)
 }
 
 /// The value as the text that `--set` takes.

@@ -9,6 +9,7 @@ pub mod grammar;
 pub mod layers;
 pub mod page;
 pub mod product;
+mod product_fields;
 mod product_keys;
 mod profile;
 pub mod root;
@@ -106,7 +107,7 @@ impl Config {
     /// cannot be used; all that is wrong with settings is in `problems`.
     pub fn load(profile: &str, options: &ConfigSources) -> Result<Self, Vec<Diagnostic>> {
         let FileText { text, path } = profile_text(profile).map_err(|problem| vec![problem])?;
-        let (product, mut layers) = read_profile(&text, path.as_deref()).map_err(|problem| vec![problem])?;
+        let (product, mut layers) = read_profile(&text, path.as_deref())?;
         let route_table = route_table(&product, path.as_deref()).map_err(|problem| vec![problem])?;
         let (route_table, table_file) = route_table.map(|table| (table.text, table.path)).unzip();
         let own_port = layers.find("listen.port").text.parse().unwrap_or_default();
@@ -190,6 +191,12 @@ impl Config {
             }
             ValueOrigin::Profile | ValueOrigin::File { .. } => false,
         }
+    }
+
+    /// Whether another process probably serves the ports and addresses that the files name: a trial on a port of its
+    /// own. Port 0 takes what is free, so nothing can collide.
+    pub fn is_beside_another(&self) -> bool {
+        self.is_trial() && self.settings.listen.port > 0
     }
 
     /// Whether a problem is an error.

@@ -4,13 +4,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
-use toml::de::DeTable;
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue, ValueDeserializer};
 
 use super::{built_in_file, built_in_profile, built_in_profiles, profile_of_daemon};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::config::layers::{self, SettingsLayers};
 use crate::config::product::Product;
-use crate::config::product_keys;
+use crate::config::{product_fields, product_keys};
 
 /// A profile or a route table.
 pub(super) struct FileText {
@@ -67,22 +68,59 @@ pub(super) fn route_table(product: &Product, profile: Option<&Path>) -> Result<O
 }
 
 /// Splits a profile into its `[product]` part and its settings.
-pub(super) fn read_profile(text: &str, path: Option<&Path>) -> Result<(Product, SettingsLayers), Diagnostic> {
+///
+/// # Errors
+/// All mistakes of the part, and those of the settings.
+pub(super) fn read_profile(
+    text: &str,
+    path: Option<&Path>,
+) -> Result<(Product, SettingsLayers), Vec<Diagnostic>> {
     let file = path.map_or_else(|| PathBuf::from("built-in profile"), Path::to_path_buf);
-    let origin = |span: Option<Range<usize>>| {
-        let line = span.map(|span| layers::line_at(text, span.start));
-        ValueOrigin::File { path: file.clone(), line }
+    let origin =
+        |place: usize| ValueOrigin::File { path: file.clone(), line: Some(layers::line_at(text, place)) };
+    let problem = |key: String, error: &toml::de::Error| {
+        let place = error.span().map(|span: Range<usize>| origin(span.start));
+        let whole = || ValueOrigin::File { path: file.clone(), line: None };
+        Diagnostic::error(place.unwrap_or_else(whole), key, error.message())
     };
-    let problem =
-        |error: &toml::de::Error| Diagnostic::error(origin(error.span()), "product", error.message());
-    let mut table = DeTable::parse(text).map_err(|error| problem(&error))?;
+    let mut table = DeTable::parse(text).map_err(|error| vec![problem(String::new(), &error)])?;
     let Some(mut product) = table.get_mut().remove("product") else {
-        return Err(Diagnostic::file_error(file.clone(), "has no [product] table"));
+        let missing = format!("has no [product] table; it needs {}", product_fields::needed());
+        return Err(vec![Diagnostic::file_error(file.clone(), missing)]);
     };
-    let deprecated = product_keys::replace_deprecated(product.get_mut(), |span| origin(Some(span)));
-    let deserializer = toml::de::ValueDeserializer::from(product);
-    let product = Product::deserialize(deserializer).map_err(|error| problem(&error))?;
     let mut layers = SettingsLayers::new(table.get_ref(), text, path);
-    layers.problems.extend(deprecated);
-    Ok((product, layers))
+    layers.problems.extend(product_keys::replace_deprecated(product.get_mut(), |span| origin(span.start)));
+    let mistakes = product_fields::verify(&product, &origin);
+    if mistakes.is_empty() {
+        match Product::deserialize(ValueDeserializer::from(product.clone())) {
+            Ok(product) => return Ok((product, layers)),
+            Err(error) => {
+                let wrong = wrong_values(&product);
+                if wrong.is_empty() {
+                    layers.problems.push(problem("product".to_owned(), &error));
+                }
+                layers.problems.extend(wrong.into_iter().map(|(key, error)| problem(key, &error)));
+            }
+        }
+    }
+    layers.problems.extend(mistakes);
+    Err(layers.problems)
+}
+
+/// A part that loads, to which each key of another part is added.
+const SMALLEST_PRODUCT: &str = "name = ''\ndaemon = ''\nprotocol = 'https'\nserver = ''\n";
+
+/// The mistakes that serde finds in the values of the part, one for each of its keys: serde ends at the first one.
+fn wrong_values(product: &Spanned<DeValue<'_>>) -> Vec<(String, toml::de::Error)> {
+    let (Some(table), Ok(smallest)) = (product.get_ref().as_table(), DeTable::parse(SMALLEST_PRODUCT)) else {
+        return Vec::new();
+    };
+    let error = |(name, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
+        let mut part = smallest.get_ref().clone();
+        part.insert(name.clone(), value.clone());
+        let part = Spanned::new(product.span(), DeValue::Table(part));
+        let error = Product::deserialize(ValueDeserializer::from(part)).err()?;
+        Some((format!("product.{}", name.get_ref()), error))
+    };
+    table.iter().filter_map(error).collect()
 }

@@ -115,7 +115,12 @@ pub(super) fn most_like<T: 'static>(
     name: impl Fn(&Setting<T>) -> Option<&'static str>,
     wrong: &str,
 ) -> Option<&'static str> {
-    rows.filter_map(name)
+    most_like_name(rows.filter_map(name), wrong)
+}
+
+/// The name that is most like `wrong`, for a hint.
+pub(super) fn most_like_name(names: impl Iterator<Item = &'static str>, wrong: &str) -> Option<&'static str> {
+    names
         .map(|name| (strsim::jaro_winkler(name, wrong), name))
         .filter(|(likeness, _)| *likeness > 0.85)
         .max_by(|a, b| a.0.total_cmp(&b.0))

@@ -58,18 +58,6 @@ pub(super) fn settings_problems(settings: &Settings, layers: &SettingsLayers) ->
 /// Parts of a product that contradict each other.
 pub(super) fn product_problems(product: &Product) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
-    let mut require = |present: bool, what: &str| {
-        if !present {
-            problems.push(Diagnostic::error(ValueOrigin::Profile, format!("product.{what}"), "is missing"));
-        }
-    };
-    match product.protocol {
-        Protocol::Https => {
-            require(!product.certificate.is_empty(), "certificate");
-            require(product.auth.is_some(), "auth");
-        }
-        Protocol::Connect => require(product.connect.is_some(), "connect"),
-    }
     for directory in &product.directory {
         if !(directory.url.starts_with('/') && directory.url.ends_with('/')) {
             let message = format!("url '{}' must begin and end with /", directory.url);

@@ -8,7 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::settings::{ListenAddress, ListenSettings};
-pub use crate::os::listener::listener_set::{BindKey, ListenerSet, ListeningSocket, UnboundListener};
+pub use crate::os::listener::listener_set::{
+    BindKey, ListenerPlan, ListenerSet, ListeningSocket, UnboundListener,
+};
 
 /// Bytes that the kernel may buffer for a client beyond the bytes in flight.
 const MAX_UNSENT_BYTES: u32 = 128 << 10;

@@ -239,7 +239,7 @@ fn client_policies(config: &Config) -> Diagnosed<Vec<(ClientAuthPolicy, Option<C
 
 /// The warning of a port that is served without TLS.
 fn plaintext_warning(problems: &[Diagnostic]) -> Diagnostic {
-    let reasons: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    let reasons: Vec<_> = problems.iter().map(ToString::to_string).collect();
     let message = format!("only served without TLS: {}", reasons.join("; "));
     Diagnostic::warning(ValueOrigin::Profile, "product.certificate", message)
 }

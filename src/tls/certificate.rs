@@ -47,19 +47,24 @@ pub(super) enum PairError {
         certificate.display()
     )]
     Order { certificate: PathBuf, place: usize },
-    #[error("{}: the key is of another kind than that of the certificate {}", key.display(), certificate.display())]
+    #[error("{}: the key is of another kind than that of the certificate{}", key.display(), in_other(certificate, key))]
     OtherKind { certificate: PathBuf, key: PathBuf },
     #[error("{}: the key has a pass phrase; a daemon cannot type one, so store the key without it", .0.display())]
     PassPhrase(PathBuf),
     #[error(
-        "{}: the key does not belong to the certificate {}: it was renewed or replaced without the other",
-        key.display(), certificate.display()
+        "{}: the key does not belong to the certificate{}: it was renewed or replaced without the other",
+        key.display(), in_other(certificate, key)
     )]
     Mismatch { certificate: PathBuf, key: PathBuf },
     #[error("{}: names no host, so no client can request it", .0.display())]
     Nameless(PathBuf),
     #[error("{}: OpenSSL refuses it: {reason}", certificate.display())]
     Refused { certificate: PathBuf, reason: String },
+}
+
+/// The file of the certificate, unless the message has named it as that of the key.
+fn in_other(certificate: &Path, key: &Path) -> String {
+    if certificate == key { String::new() } else { format!(" {}", certificate.display()) }
 }
 
 impl CertifiedKey {

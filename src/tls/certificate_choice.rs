@@ -68,7 +68,10 @@ fn choose_own(config: &Config) -> Diagnosed<Option<CertifiedKey>> {
     for entry in &config.product.certificate {
         let PairFiles { certificate, key } = pair_files(entry, config);
         let key_is_named = entry.key_setting && config.settings.tls.key_file.is_some();
-        let problem = |message: String| Diagnostic::at_its_file(&certificate, &message);
+        let problem = |message: String| {
+            let is_about_key = message.starts_with(&*key.to_string_lossy());
+            Diagnostic::at_its_file(if is_about_key { &key } else { &certificate }, &message)
+        };
         match load(&certificate, &key, &config.settings.tls) {
             Ok((pair, ClientSupport::NoClient(reason))) => {
                 search.problems.push(problem(reason));

@@ -13,7 +13,7 @@ fn every_command_that_the_demo_prints_works() {
     let mut command = Command::new("tests/demo.sh");
     command.current_dir(env!("CARGO_MANIFEST_DIR")).env("DEMO_ONCE", "1").env("DEMO_BIN", binaries);
     command.env("DEMO_ROOT", folder.path().join("demo"));
-    let names = ["PVE", "PMG", "SPICE", "PVE_DAEMON", "PMG_DAEMON"];
+    let names = ["PVE", "PMG", "SPICE", "PVE_DAEMON", "PMG_DAEMON", "STATUS"];
     // Below the range that the kernel gives out.
     let start = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
     for (name, port) in names.iter().zip(free_ports(start..32_000)) {

@@ -252,7 +252,7 @@ fn a_grammar_that_weakens_checks_does_not_load() {
         ("mac = \"hmac-sha512\"", "mac = \"md5\"", "md5"),
         ("\"ed25519\"", "\"none\"", "none"),
         ("prefix = \"/rest/v1\"", "prefix = \"/\"", "product.api.prefix"),
-        ("[product.api]\nprefix = \"/rest/v1\"\nformat = \"json\"\n", "", "product.api is missing"),
+        ("[product.api]\nprefix = \"/rest/v1\"\nformat = \"json\"\n", "", "product.api: is missing"),
         ("upgrade = \"websocket\"", "upgrade = \"raw\"", "raw"),
     ] {
         let outcome = vault.check_with(old, new);

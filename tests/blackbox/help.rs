@@ -46,7 +46,7 @@ fn manual_pages_name_every_setting() {
         let outcome = Outcome::of(&mut man);
         assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""), "{name}");
         let mut man = Command::new("man");
-        let outcome = Outcome::of(man.env("MANWIDTH", "200").arg("-l").arg(&page));
+        let outcome = Outcome::of(man.env("MANWIDTH", "2000").arg("-l").arg(&page));
         rendered.push(outcome.stdout);
     }
     for text in ["nodegate - ", "SYNOPSIS", "check PROFILE", "--root", "EXIT CODES", "nodegate.toml(5)"] {
@@ -56,6 +56,15 @@ fn manual_pages_name_every_setting() {
         assert!(rendered[1].contains(row.key), "{} is missing", row.key);
     }
     assert!(rendered[1].contains("ALLOW_FROM"), "{}", rendered[1]);
+    for page in &rendered {
+        for line in page.lines() {
+            let mark =
+                ["`", "](", "<!--", "**", "| ", "\\f", "\\-"].into_iter().find(|mark| line.contains(mark));
+            assert_eq!(mark, None, "Markdown or roff is left: {line}");
+            let is_balanced = |open, close| line.matches(open).count() == line.matches(close).count();
+            assert!(is_balanced('[', ']'), "half of a link is left: {line}");
+        }
+    }
 }
 
 #[test]

@@ -205,7 +205,7 @@ pub fn advice(config: &Config) -> Vec<Diagnostic> {
         );
     }
     let log = config.origin("log.access");
-    if config.is_trial() && config.settings.listen.port > 0 && log == ValueOrigin::Profile {
+    if config.is_beside_another() && log == ValueOrigin::Profile {
         let own = config.effective.iter().find(|(key, _)| *key == "log.access");
         let other = own.map(|(_, own)| Path::new(&own.text).with_file_name("trial.log")).unwrap_or_default();
         let message = format!(

@@ -39,7 +39,7 @@ const CALLS_AT_ONCE: usize = 8;
 /// The requests to compare, and their rate.
 #[derive(Args, Debug)]
 pub struct ComparisonOptions {
-    /// Access log to take GETs from, the newest first [default: that of the profile]
+    /// Access log with the GETs, newest first [default: the profile's]
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// The original [default: the product's own port on this machine]
@@ -51,7 +51,7 @@ pub struct ComparisonOptions {
     /// Requests a second, to each of the two
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
-    /// File with the header to log in with: `Authorization: …` or `Cookie: …`
+    /// File with a header: `Authorization: …` or `Cookie: …`
     #[arg(long, value_name = "FILE", conflicts_with = "credential_variable")]
     credential_file: Option<PathBuf>,
     /// Environment variable with the same

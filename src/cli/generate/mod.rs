@@ -1,6 +1,7 @@
 //! `nodegate generate man|completions DIR`: the files that a package has besides the binary.
 
 mod man;
+mod markup;
 mod settings_page;
 
 use std::fs;

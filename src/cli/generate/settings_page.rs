@@ -3,9 +3,10 @@
 
 use std::io::{self, Write as _};
 
-use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
+use clap_mangen::roff::{Roff, bold, italic, roman};
 
 use super::man;
+use super::markup::marked_up;
 use crate::config::setting::{self, Setting, ValueKind};
 use crate::config::settings::{self, LISTENER_ROWS};
 
@@ -53,13 +54,13 @@ fn describe<T>(roff: &mut Roff, part: &str, row: &Setting<T>) {
     let legacy = row.legacy.map(|name| format!(" ({name})")).unwrap_or_default();
     roff.control("TP", []);
     roff.text([bold(row.key), roman(legacy), roman(", "), italic(kind(row.kind))]);
-    roff.text(inlines(row.documentation));
+    roff.text(marked_up(row.documentation));
     roff.control("br", []);
     roff.text([roman(format!("Default: {}.", default(row)))]);
     for paragraph in section(part, row.key) {
         // Keeps the indentation of the setting.
         roff.control("IP", []);
-        roff.text(inlines(&paragraph));
+        roff.text(marked_up(&paragraph));
     }
 }
 
@@ -90,29 +91,11 @@ fn section(part: &str, key: &str) -> Vec<String> {
     let heading = format!("\n### `{key}`\n");
     let behind = part.split_once(&heading).map_or("", |(_, behind)| behind);
     let text = behind.split("\n#").next().unwrap_or_default();
+    // Comments name the tests of a paragraph.
+    let lines = text.lines().filter(|line| !line.starts_with("<!--"));
+    let text = lines.collect::<Vec<_>>().join("\n");
     let paragraphs = text.split("\n\n").map(|paragraph| paragraph.trim().replace('\n', " "));
     paragraphs.filter(|paragraph| !paragraph.is_empty()).collect()
-}
-
-/// Markdown's code becomes bold, a link its text; a section that is named is one of the same page.
-fn inlines(text: &str) -> Vec<Inline> {
-    let text = without_links(text).replace('*', "\"");
-    let pieces = text.split('`').enumerate();
-    pieces.map(|(number, piece)| if number % 2 == 1 { bold(piece) } else { roman(piece) }).collect()
-}
-
-fn without_links(text: &str) -> String {
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some((before, link)) = rest.split_once('[')
-        && let Some((name, after)) = link.split_once("](")
-        && let Some((_, after)) = after.split_once(')')
-    {
-        plain.push_str(before);
-        plain.push_str(name);
-        rest = after;
-    }
-    plain + rest
 }
 
 #[cfg(test)]
@@ -199,15 +182,9 @@ mod tests {
 
     #[test]
     fn a_section_follows_the_row_of_its_setting() {
-        let part = "| `a.b` | 1 | c |\n\n### `a.b`\n\nd\ne.\n\nf.\n\n## g\n\nh.\n";
+        let part = "| `a.b` | 1 | c |\n\n### `a.b`\n\nd\ne.\n<!-- test: t -->\n\nf.\n\n## g\n\nh.\n";
         assert_eq!(row(part, "a.b"), Some(("1".to_owned(), "c".to_owned())));
         assert_eq!(section(part, "a.b"), ["d e.", "f."]);
         assert!(section(part, "a").is_empty());
-    }
-
-    #[test]
-    fn a_link_becomes_its_text() {
-        assert_eq!(without_links("a [b](c.md), [d](e) f"), "a b, d f");
-        assert_eq!(without_links("[product] x"), "[product] x");
     }
 }

@@ -35,7 +35,7 @@ const MAX_TRIAL: Duration = Duration::from_hours(24);
 /// How to take over.
 #[derive(Args, Debug)]
 pub struct TakeoverOptions {
-    /// Give the port back after this time, such as 10m, unless you confirm
+    /// Give the port back after TIME, such as 10m, unless you confirm
     #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "confirm")]
     trial: Option<Duration>,
     /// Keep nodegate: end the trial that runs
@@ -48,7 +48,7 @@ pub struct TakeoverOptions {
 /// The comparison before the switch.
 #[derive(Args, Debug)]
 pub struct CompareOptions {
-    /// File with a header to log in with, to compare answers with the original's before the switch
+    /// File with a header to log in, to compare answers
     #[arg(long, value_name = "FILE", conflicts_with_all = ["credential_variable", "confirm"])]
     credential_file: Option<PathBuf>,
     /// Environment variable with the same

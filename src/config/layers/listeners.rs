@@ -4,9 +4,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::deprecated::deprecated_key;
+use super::hints::likely_listener_key;
 use super::{NO_VALUE, ResolvedValue, SettingsLayers, TomlSource, plain_text};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
-use crate::config::setting::{Setting, most_like};
+use crate::config::setting::Setting;
 use crate::config::settings::{LISTENER_ROWS, ListenerSettings, SCOPED_CONNECTIONS_PER_ADDRESS};
 
 pub(super) const NAME: &str = "listener";
@@ -90,7 +91,7 @@ impl SettingsLayers {
             let place = source.place(name.span().start);
             let shown = written(number, name_text);
             let Some(row) = LISTENER_ROWS.iter().find(|row| row.is_named(name_text)) else {
-                let hint = most_like(LISTENER_ROWS.iter(), |row| Some(row.key), name_text);
+                let hint = likely_listener_key(name_text);
                 let hint = hint.map(|key| format!("; did you mean {key}?")).unwrap_or_default();
                 self.problems.push(Diagnostic::error(place, shown, format!("unknown key{hint}")));
                 continue;

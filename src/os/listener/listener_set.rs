@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
 use super::{BindError, bind, bind_with, prepare};
+use crate::config::Config;
 use crate::config::settings::{FIRST, ListenerSettings};
 
 /// A socket, and the name of the listener whose rules apply to its connections.
@@ -22,6 +23,20 @@ pub struct ListenerSet {
     /// those of `[listen]` first
     pub sockets: Arc<[ListeningSocket]>,
     places: Vec<ListenerSockets>,
+}
+
+/// The listeners of the settings, and how to open them.
+#[derive(Clone, Copy)]
+pub struct ListenerPlan<'a> {
+    listeners: &'a [ListenerSettings],
+    /// The other process has the ports of the `[[listener]]` tables: those listeners are left out.
+    is_beside_another: bool,
+}
+
+impl<'a> ListenerPlan<'a> {
+    pub fn new(config: &'a Config) -> Self {
+        Self { listeners: &config.settings.listeners, is_beside_another: config.is_beside_another() }
+    }
 }
 
 #[derive(Clone)]
@@ -58,9 +73,9 @@ pub struct UnboundListener {
 
 impl ListenerSet {
     /// Binds all listeners of the settings.
-    pub fn open(listeners: &[ListenerSettings]) -> Result<Self, UnboundListener> {
+    pub fn open(plan: ListenerPlan<'_>) -> Result<Self, UnboundListener> {
         let none = Self::from_sockets(Vec::new());
-        Ok(none.rebind(listeners)?.unwrap_or(none))
+        Ok(none.rebind(plan)?.unwrap_or(none))
     }
 
     /// Uses sockets that systemd has bound for `[listen]`.
@@ -123,16 +138,20 @@ impl ListenerSet {
     /// An address may overlap with another one in use, such as `::` and an IPv4 address on the same port. The kernel
     /// allows this if the sockets of one user set `SO_REUSEPORT`. They have the option only during this call;
     /// otherwise any process of the user could accept connections beside them.
-    pub fn rebind(&self, listeners: &[ListenerSettings]) -> Result<Option<Self>, UnboundListener> {
+    pub fn rebind(&self, plan: ListenerPlan<'_>) -> Result<Option<Self>, UnboundListener> {
         let mut next = Vec::new();
-        for (number, listener) in listeners.iter().enumerate() {
-            let place = match self.known(listener, listeners) {
-                Some(known) => known,
-                None => {
-                    self.bind_missing(listener, &next).map_err(|error| UnboundListener { number, error })?
+        for (number, listener) in plan.listeners.iter().enumerate() {
+            if let Some(known) = self.known(listener, plan.listeners) {
+                next.push(known);
+                continue;
+            }
+            match self.bind_missing(listener, &next) {
+                Ok(place) => next.push(place),
+                Err(error @ BindError::Taken(_)) if plan.is_beside_another && number > 0 => {
+                    tracing::warn!("listener '{}' is left out of this trial: {error}", listener.name);
                 }
-            };
-            next.push(place);
+                Err(error) => return Err(UnboundListener { number, error }),
+            }
         }
         let is_same = next.len() == self.places.len()
             && next.iter().zip(&self.places).all(|(next, place)| next.bound_for == place.bound_for);

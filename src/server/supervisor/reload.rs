@@ -8,6 +8,7 @@ use tokio::time::{Instant, interval, sleep_until};
 use super::{RevertState, Supervisor, log_unresponsive};
 use crate::admin::handle::{HowToReload, ReloadResult, ReloadSummary};
 use crate::config::diagnostic::Diagnostic;
+use crate::os::listener::ListenerPlan;
 use crate::os::pid_file::PidFile;
 use crate::os::{log_limit, memory, systemd};
 use crate::server::config_loader::LoadedConfig;
@@ -123,7 +124,7 @@ impl Supervisor {
         let config = &loaded.app.state.config;
         let moved = self
             .listening
-            .rebind(&config.settings.listeners)
+            .rebind(ListenerPlan::new(config))
             .map_err(|unbound| vec![config.listener_problem(unbound.number, unbound.error.to_string())])?;
         let sockets = moved.as_ref().map_or(&self.listening.sockets, |moved| &moved.sockets);
         self.workers.serve(&loaded.app, sockets).map_err(|error| {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use super::documented_tests::pages;
 
@@ -67,6 +67,53 @@ fn every_link_leads_to_a_heading_or_file() {
         }
     }
     assert!(links > 100, "{links} links");
+}
+
+/// The pages and folders that the package `nodegate` installs, and the part of their paths that it leaves out.
+fn installed() -> (Vec<String>, String) {
+    let rules = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("debian/rules")).unwrap();
+    let line = rules.lines().find_map(|line| line.trim().strip_prefix("dh_installdocs -pnodegate ")).unwrap();
+    let (left_out, names) = line.strip_prefix("-X").unwrap().split_once(' ').unwrap();
+    (names.split_whitespace().map(str::to_owned).collect(), left_out.to_owned())
+}
+
+/// The path without `.` and `..`.
+fn plain(path: &Path) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(names.pop()),
+            Component::Normal(name) => names.push(name.to_str().unwrap()),
+            _ => (),
+        }
+    }
+    names.join("/")
+}
+
+#[test]
+fn installed_pages_link_only_to_installed_files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (names, left_out) = installed();
+    let is_installed = |path: &str| {
+        let is_below = |name: &String| path == name || path.starts_with(&format!("{name}/"));
+        names.iter().any(is_below) && !format!("/{path}").contains(&left_out)
+    };
+    assert!(is_installed("docs/operate/grafana-dashboard.json") && is_installed("docs/adr/README.md"));
+    assert!(!is_installed("docs/man/help.txt") && !is_installed("debian/control"));
+    let mut all = pages();
+    all.extend(
+        ROOT_PAGES.iter().map(|name| ((*name).to_owned(), fs::read_to_string(root.join(name)).unwrap())),
+    );
+    for (page, text) in all.iter().filter(|(page, _)| is_installed(page)) {
+        for target in targets(&prose(text)) {
+            let path = target.split('#').next().unwrap_or_default();
+            if target.contains("://") || path.is_empty() {
+                continue;
+            }
+            let file = plain(&Path::new(page).parent().unwrap().join(path));
+            assert!(is_installed(&file), "{page} links to {target}, which no package has");
+        }
+    }
 }
 
 #[test]

@@ -51,6 +51,34 @@ fn what_cannot_be_bound_changes_nothing() {
 }
 
 #[test]
+fn a_trial_leaves_out_ports_in_use() {
+    let site = Site::pve();
+    let [one, metrics, own] = [free_port(), free_port(), free_port()];
+    let settings = format!("[metrics]\nlisten = \"127.0.0.1:{metrics}\"\n{}", table("one", one, ""));
+    let gate = start(&site, &settings, &[]);
+    let figures = || curl(&format!("http://127.0.0.1:{metrics}/metrics"), &[]);
+    eventually("the metrics are served", || figures() == "200");
+
+    let trial = Nodegate::start(&site, &[&format!("listen.port={own}")]);
+    assert_eq!(trial.get("/x", "").status, 404);
+    let left_out = format!(
+        "listener 'one' is left out of this trial: port {one} on 127.0.0.1 is in use by another process"
+    );
+    assert!(trial.stderr().contains(&left_out), "{}", trial.stderr());
+    eventually("the trial gives up the metrics", || trial.stderr().contains("this trial has no metrics"));
+    reload(&trial, "reloaded changed=");
+    assert_eq!(
+        (gate.get("/x", "").status, trial.get("/x", "").status, figures().as_str()),
+        (404, 404, "200")
+    );
+
+    gate.stop();
+    assert_eq!(figures(), "000", "the trial has not waited for the address");
+    reload(&trial, "listener 'one' on 127.0.0.1");
+    assert_eq!(curl(&format!("https://127.0.0.1:{one}/x"), &[]), "404");
+}
+
+#[test]
 fn connections_follow_their_listeners_current_rules() {
     let site = Site::pve();
     let [kept, closed, gone] = [free_port(), free_port(), free_port()];

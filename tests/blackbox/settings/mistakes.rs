@@ -145,12 +145,16 @@ fn an_unreadable_profile_is_a_named_error() {
     site.write("/nope.toml", "[listen]\nport = 1\n");
     let outcome = Outcome::ask(&site, &["run", &missing]);
     assert_eq!(outcome.code, 1);
-    outcome.complains(&format!("{missing}: has no [product] table"));
+    outcome.complains(&format!("{missing}: has no [product] table; it needs name, daemon, protocol, server"));
     site.write("/nope.toml", "[listen]\nport = 1\n[product]\nname = \"x\"\nkind = 3\n");
     let outcome = Outcome::ask(&site, &["run", &missing]);
     assert_eq!(outcome.code, 1);
-    assert!(
-        outcome.stderr.starts_with(&format!("{missing}:5: product: unknown field `kind`")),
-        "{outcome:?}"
-    );
+    outcome.complains(&format!(
+        "{missing}:5: product.kind: unknown key; the keys of [product] are name, daemon, protocol, server, certificate, auth, \
+         api, connect, backend, directory, file, page, variable, console, upload, nodes, page_title, route_scope, \
+         compare, doctor, legacy_file, pid_file, routes, coalesce, side_effects, secret_parameters, \
+         version_parameters, page_policy, worker_package"
+    ));
+    outcome.complains(&format!("{missing}:3: product.daemon: is missing: the daemon that nodegate replaces"));
+    outcome.complains(&format!("{missing}:3: product.server: is missing: value of the 'Server' header"));
 }

@@ -163,7 +163,7 @@ fn without_certificate_the_port_serves_plaintext() {
     eventually("it is logged", || gate.stderr().contains("only served without TLS"));
     let log = gate.stderr();
     assert_eq!(log.matches("only served without TLS").count(), 1, "{log}");
-    assert!(log.contains("pve-ssl.key is missing"), "{log}");
+    assert!(log.contains("pve-ssl.key: is missing"), "{log}");
 }
 
 #[test]

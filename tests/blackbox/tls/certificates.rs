@@ -54,7 +54,7 @@ fn a_missing_named_key_falls_back() {
     site.legacy("TLS_KEY_FILE=/etc/pve/local/elsewhere.key\n");
     let gate = Nodegate::start(&site, &[]);
     assert_eq!(served_name(gate.address()), "node1.example.com");
-    let message = format!("{} is missing", site.path("/etc/pve/local/elsewhere.key").display());
+    let message = format!("{}: is missing", site.path("/etc/pve/local/elsewhere.key").display());
     assert_is_reported(&site, &gate, &message);
 }
 
@@ -118,12 +118,12 @@ fn without_valid_pair_the_start_fails() {
     for outcome in [run, Outcome::check(&site, &[])] {
         assert_eq!(outcome.code, 1, "{outcome:?}");
         assert!(outcome.stderr.contains("pveproxy-ssl.key: the key has a pass phrase"), "{outcome:?}");
-        assert!(outcome.stderr.contains("/pve-ssl.key is missing"), "{outcome:?}");
+        assert!(outcome.stderr.contains("/pve-ssl.key: is missing"), "{outcome:?}");
     }
     std::fs::remove_dir_all(site.path("/etc/pve/local")).unwrap();
     let outcome = Outcome::of(&mut Nodegate::prepared(&site, "pve", &[]));
     assert_eq!(outcome.code, 1);
-    for name in ["pveproxy-ssl.pem is missing", "/pve-ssl.pem is missing"] {
+    for name in ["pveproxy-ssl.pem: is missing", "/pve-ssl.pem: is missing"] {
         assert!(outcome.stderr.contains(name), "{outcome:?}");
     }
 }

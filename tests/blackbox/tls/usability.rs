@@ -204,7 +204,7 @@ fn a_refused_renewal_is_in_the_status() {
     site.write(KEY, other.key_pem());
     let start = format!(
         "the certificate on disk cannot be served, serving the previous one: {}: ",
-        site.path(PEM).display()
+        site.path(KEY).display()
     );
     await_problems(&|found| found[0].as_str().is_some_and(|text| text.starts_with(&start)));
     assert_eq!(served_name(gate.address()), "uploaded.example.com");
