@@ -14,7 +14,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::metrics::counters::Metrics;
 use crate::metrics::labels::ReloadLabel;
 use crate::metrics::process::LastReload;
-use crate::metrics::report::{StatusReport, seconds_since_1970};
+use crate::metrics::report::{RouteTableReport, StatusReport, seconds_since_1970};
 use crate::os::listener::ListeningSocket;
 use crate::state::shared::AppState;
 use crate::tls::TlsAcceptor;
@@ -113,6 +113,7 @@ impl ControlServer {
             known.listening = listening;
             known.certificates = certificates;
             known.certificate_problems = certificate_problems;
+            known.routes = Some(route_table_report(&state.config));
         });
     }
 
@@ -154,5 +155,14 @@ impl ControlServer {
     /// Reports that the files no longer have the reverted settings, or that these are in effect.
     pub fn forget_reverted(&self) {
         self.metrics.process.change(|known| known.reverted.clear());
+    }
+}
+
+fn route_table_report(config: &Config) -> RouteTableReport {
+    let routes = &config.routes;
+    RouteTableReport {
+        summary: routes.describe(&config.product),
+        methods: routes.table.methods().len(),
+        file: routes.source.file().map(|path| path.display().to_string()),
     }
 }

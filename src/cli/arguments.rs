@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::admin::protocol::MAX_CONFIRM_SECONDS;
 use crate::cli::compare::ComparisonOptions;
+use crate::cli::profile_diff::ProfileDiffOptions;
 use crate::cli::takeover::TakeoverOptions;
 use crate::config::ConfigSources;
 use crate::config::root::RootDirectory;
@@ -121,6 +122,13 @@ pub enum Command {
         profile: String,
         #[command(flatten)]
         comparison: ComparisonOptions,
+    },
+    /// Show what the installed product serves and nodegate lacks
+    ProfileDiff {
+        /// Name of a built-in profile, or the path of a .toml file
+        profile: String,
+        #[command(flatten)]
+        diff: ProfileDiffOptions,
     },
     /// Request each page of the profile from the server on its port
     Pages {

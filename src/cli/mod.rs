@@ -8,7 +8,9 @@ mod compare;
 mod daemon;
 mod doctor;
 mod generate;
+mod package;
 mod pages;
+mod profile_diff;
 mod profiles;
 mod reload;
 mod route;
@@ -63,6 +65,7 @@ fn run_command() -> CommandResult {
         Command::Reload { profile, confirm, force } => reload::run(&profile, &options, confirm, force),
         Command::Confirm { profile } => reload::confirm(&profile, &options),
         Command::Compare { profile, comparison } => compare::run(&profile, &options, &comparison),
+        Command::ProfileDiff { profile, diff } => Ok(profile_diff::run(&profile, &options, &diff)),
         Command::Pages { profile } => pages::run(&profile, &options),
         Command::Takeover { profile, takeover } => takeover::take_over(&profile, &options, &takeover),
         Command::Giveback { profile } => takeover::give_back(&profile, &options),

@@ -7,10 +7,12 @@ use http::Method;
 
 use super::{CommandResult, fail, load, say};
 use crate::auth::authenticator::Authenticator;
+use crate::config::loaded_routes::RouteSource;
 use crate::config::product::{ConnectRules, Product, Protocol};
 use crate::config::{Config, ConfigSources};
 use crate::handler::health::HealthProbe;
 use crate::http::api_grammar::ApiGrammar;
+use crate::http::path_pattern::verb;
 use crate::http::target::RequestTarget;
 use crate::proxy::router::{Route, RouteRules};
 use crate::upstream::nodes::NodeFile;
@@ -50,7 +52,7 @@ fn explain_connect(connect: &ConnectRules, method: &Method, target: &str) -> Str
 fn explain(config: &Config, method: &Method, path: &str) -> Result<String, String> {
     let nodes =
         Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name));
-    let routes = RouteRules::new(config)?;
+    let routes = RouteRules::new(config);
     let api = ApiGrammar::new(&config.product)?;
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let target = match RequestTarget::parse(path, &api) {
@@ -74,7 +76,19 @@ fn explain(config: &Config, method: &Method, path: &str) -> Result<String, Strin
         return Ok(format!("{route} open OPTIONS is answered at once, with the methods that there are"));
     }
     let access = if needs_login { "login" } else { "open" };
-    Ok(format!("{route} {access} {}", reason(&route, &api)))
+    let table = in_table(config, method, &target).unwrap_or_default();
+    Ok(format!("{route} {access} {}{table}", reason(&route, &api)))
+}
+
+/// The line of the route table that decides about a call, or that none does.
+fn in_table(config: &Config, method: &Method, target: &RequestTarget) -> Option<String> {
+    let RequestTarget::Api(api) = target else { return None };
+    let (path, source) = (api.joined(), &config.routes.source);
+    Some(match config.routes.table.find(verb(method), &path) {
+        Some(found) => format!(" ({}, by {source})", found.template),
+        None if *source == RouteSource::Absent => " (general rule, without a route table)".to_owned(),
+        None => format!(" (general rule: not in {source})"),
+    })
 }
 
 fn refused_method(method: &Method, target: &RequestTarget, route: &Route) -> Option<String> {

@@ -25,8 +25,10 @@ impl Config {
     /// Keys whose value in effect differs from that of `before`, and the parts of the profile that differ.
     pub fn differences(&self, before: &Self) -> Vec<&'static str> {
         let product = (self.product != before.product).then_some("product");
-        let routes = (self.route_table != before.route_table).then_some("product.routes");
-        self.difference(before).keys().chain(product).chain(routes).collect()
+        let mut keys: Vec<_> = self.difference(before).keys().chain(product).collect();
+        let routes = self.routes.changed_key(&before.routes);
+        keys.extend(routes.filter(|key| !keys.contains(key)));
+        keys
     }
 
     /// Whether all of these values are in effect here.

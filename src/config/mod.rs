@@ -5,8 +5,10 @@ mod compare;
 pub mod diagnostic;
 mod difference;
 mod doctor;
+mod dump;
 pub mod grammar;
 pub mod layers;
+pub mod loaded_routes;
 pub mod page;
 pub mod product;
 mod product_fields;
@@ -29,6 +31,7 @@ use include_dir::{Dir, include_dir};
 use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 pub use difference::ConfigDifference;
 use layers::{ResolvedValue, SettingsLayers};
+use loaded_routes::LoadedRoutes;
 use product::Product;
 use profile::{FileText, profile_text, read_profile, route_table};
 use root::RootDirectory;
@@ -61,8 +64,8 @@ pub struct Config {
     pub settings: Settings,
     /// directory that stands for `/`
     pub root: RootDirectory,
-    /// the text of the profile's route table
-    pub route_table: Option<String>,
+    /// the route table in use
+    pub routes: LoadedRoutes,
     /// the port of the profile without other layers
     pub own_port: u16,
     /// errors and warnings of all layers
@@ -108,8 +111,7 @@ impl Config {
     pub fn load(profile: &str, options: &ConfigSources) -> Result<Self, Vec<Diagnostic>> {
         let FileText { text, path } = profile_text(profile).map_err(|problem| vec![problem])?;
         let (product, mut layers) = read_profile(&text, path.as_deref())?;
-        let route_table = route_table(&product, path.as_deref()).map_err(|problem| vec![problem])?;
-        let (route_table, table_file) = route_table.map(|table| (table.text, table.path)).unzip();
+        let own_routes = route_table(&product, path.as_deref()).map_err(|problem| vec![problem])?;
         let own_port = layers.find("listen.port").text.parse().unwrap_or_default();
         let root = &options.root;
         let settings_file = |directory: &str| root.path(format!("{directory}/{}.toml", product.name));
@@ -127,6 +129,10 @@ impl Config {
         let mut problems = std::mem::take(&mut layers.problems);
         problems.extend(layers.overridden());
         problems.extend(more);
+        let setting = layers.find(loaded_routes::SETTING);
+        let Diagnosed { value: routes, problems: more } =
+            LoadedRoutes::load(own_routes, settings.routes_file.as_deref(), &setting);
+        problems.extend(more);
         problems.extend(validate::settings_problems(&settings, &layers));
         problems.extend(validate::product_problems(&product));
         problems.extend(validate::out_of_place(&product, &settings, &layers));
@@ -135,7 +141,8 @@ impl Config {
         if let Some(path) = &path {
             name_the_profile(path, &mut problems);
         }
-        let files = [path, table_file.flatten(), Some(package_file), legacy_file, Some(site_file)];
+        let table_file = routes.source.file().map(Path::to_owned);
+        let files = [path, table_file, Some(package_file), legacy_file, Some(site_file)];
         let counts = [&product.backend.workers, &product.backend.unprivileged_workers];
         let counts = counts.into_iter().flatten().map(|source| root.path(&source.file));
         let mut files: Vec<_> = files.into_iter().flatten().chain(counts).collect();
@@ -144,7 +151,7 @@ impl Config {
         let effective = settings::rows().map(|row| (row.key, effective(row, &layers, &settings))).collect();
         let root = root.clone();
         let listener_keys = listener_keys(&layers);
-        Ok(Self { product, settings, root, route_table, own_port, problems, files, effective, listener_keys })
+        Ok(Self { product, settings, root, routes, own_port, problems, files, effective, listener_keys })
     }
 
     /// The layer that gave a setting its value.

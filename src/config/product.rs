@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 pub use super::compare::CompareRules;
 pub use super::doctor::DoctorRules;
+pub use super::dump::DumpRules;
 use super::page::{PageRules, VariableRules};
 pub use crate::config::auth::{AuthRules, TicketKind};
 pub use crate::config::grammar::{ApiRules, UpgradeProtocol};
@@ -57,6 +58,8 @@ pub struct Product {
     pub page: Vec<PageRules>,
     /// the package with a worker that renders the product's pages by itself, for messages
     pub worker_package: Option<String>,
+    /// for `nodegate profile-diff`
+    pub dump: Option<DumpRules>,
     /// facts and commands for `nodegate doctor`
     #[serde(default)]
     pub doctor: DoctorRules,

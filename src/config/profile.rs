@@ -93,7 +93,12 @@ pub(super) fn read_profile(
     let mistakes = product_fields::verify(&product, &origin);
     if mistakes.is_empty() {
         match Product::deserialize(ValueDeserializer::from(product.clone())) {
-            Ok(product) => return Ok((product, layers)),
+            Ok(mut product) => {
+                if let Some(dump) = &mut product.dump {
+                    dump.folder = path.and_then(Path::parent).map(Path::to_owned);
+                }
+                return Ok((product, layers));
+            }
             Err(error) => {
                 let wrong = wrong_values(&product);
                 if wrong.is_empty() {

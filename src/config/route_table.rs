@@ -2,9 +2,16 @@
 //!
 //! Each line is a path: the template, then each method with its flags behind a colon (`docs/reference/profile.md`).
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use matchit::{Params, Router};
+
+/// The methods of an API. The product answers others with 501.
+const VERBS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
+/// Begins a comment that names a package and its version.
+const MADE_FROM: &str = "# made from ";
 
 /// Which node answers a method.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -58,7 +65,36 @@ impl RouteMatch<'_> {
     }
 }
 
+impl ApiMethod {
+    /// As a route table writes them: `pn`.
+    pub fn flags(self) -> String {
+        let home = match self.home {
+            NodeChoice::Here => None,
+            NodeChoice::Node => Some('n'),
+            NodeChoice::CheckNode => Some('c'),
+            NodeChoice::Master => Some('m'),
+        };
+        let kind = match self.kind {
+            MethodKind::Call => None,
+            MethodKind::Download => Some('d'),
+            MethodKind::Upload => Some('u'),
+            MethodKind::Websocket => Some('w'),
+        };
+        let protected = self.protected.then_some('p');
+        let (no_token, open) = (self.no_token.then_some('t'), self.open.then_some('o'));
+        [protected, home, no_token, open, kind].into_iter().flatten().collect()
+    }
+}
+
+/// A line of a table that cannot be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TableProblem {
+    pub line: usize,
+    pub message: String,
+}
+
 /// A method of one path.
+#[derive(Clone)]
 struct TableMethod {
     verb: String,
     template: Arc<str>,
@@ -76,29 +112,58 @@ impl TableMethod {
 #[derive(Default)]
 pub struct RouteTable {
     router: Router<Vec<TableMethod>>,
+    /// in the order of the file
+    methods: Vec<TableMethod>,
     /// the path of the first plain GET that needs no login, no root and no parameter
     open_path: Option<String>,
+    /// the packages that it was made from, each with its version
+    pub made_from: BTreeMap<String, String>,
 }
 
 impl RouteTable {
-    /// Reads the compact form; an error names the line.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (mut router, mut open_path) = (Router::new(), None);
+    /// Reads the compact form.
+    ///
+    /// # Errors
+    /// Every line that cannot be used.
+    pub fn parse(text: &str) -> Result<Self, Vec<TableProblem>> {
+        let (mut table, mut problems) = (Self::default(), Vec::new());
         for (index, line) in text.lines().enumerate() {
-            let wrong = |what: String| format!("line {}: {what}", index + 1);
-            let mut words = line.split_whitespace();
-            let Some(path) = words.next().filter(|word| !word.starts_with('#')) else { continue };
-            let parse = |word| {
-                let (verb, method) = parse_method(word)?;
-                Ok(TableMethod { template: format!("{verb} {path}").into(), verb, method })
-            };
-            let methods = words.map(parse).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
-            if open_path.is_none() && !path.contains('{') && methods.iter().any(TableMethod::is_open_call) {
-                open_path = Some(path.to_owned());
+            if let Err(message) = table.add_line(line) {
+                problems.push(TableProblem { line: index + 1, message });
             }
-            router.insert(path, methods).map_err(|error| wrong(error.to_string()))?;
         }
-        Ok(Self { router, open_path })
+        if problems.is_empty() { Ok(table) } else { Err(problems) }
+    }
+
+    fn add_line(&mut self, line: &str) -> Result<(), String> {
+        if let Some((package, version)) = line.strip_prefix(MADE_FROM).and_then(|rest| rest.split_once(' ')) {
+            self.made_from.insert(package.to_owned(), version.trim().to_owned());
+        }
+        let mut words = line.split_whitespace();
+        let Some(path) = words.next().filter(|word| !word.starts_with('#')) else { return Ok(()) };
+        check_path(path)?;
+        let mut methods: Vec<TableMethod> = Vec::new();
+        for word in words {
+            let (verb, method) = parse_method(word)?;
+            if methods.iter().any(|known| known.verb == verb) {
+                return Err(format!("'{path}' has {verb} twice"));
+            }
+            methods.push(TableMethod { template: format!("{verb} {path}").into(), verb, method });
+        }
+        if methods.is_empty() {
+            return Err(format!("'{path}' has no method"));
+        }
+        if self.open_path.is_none() && !path.contains('{') && methods.iter().any(TableMethod::is_open_call) {
+            self.open_path = Some(path.to_owned());
+        }
+        self.router.insert(path, methods.clone()).map_err(|error| error.to_string())?;
+        self.methods.extend(methods);
+        Ok(())
+    }
+
+    /// `GET /nodes/{node}/status` with its flags, in the order of the file.
+    pub fn methods(&self) -> impl ExactSizeIterator<Item = (&str, ApiMethod)> {
+        self.methods.iter().map(|known| (&*known.template, known.method))
     }
 
     /// The path of a call that a daemon answers without login, root or parameters.
@@ -127,9 +192,27 @@ impl RouteTable {
     }
 }
 
+impl fmt::Debug for RouteTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteTable").field("methods", &self.methods.len()).finish_non_exhaustive()
+    }
+}
+
+fn check_path(path: &str) -> Result<(), String> {
+    let is_good =
+        path == "/" || path.starts_with('/') && path.split('/').skip(1).all(|part| !part.is_empty());
+    if is_good { Ok(()) } else { Err(format!("'{path}' is not a path such as /nodes/{{node}}/status")) }
+}
+
 /// `PUT:pn`.
-fn parse_method(word: &str) -> Result<(String, ApiMethod), String> {
+///
+/// # Errors
+/// The method or a flag is unknown.
+pub fn parse_method(word: &str) -> Result<(String, ApiMethod), String> {
     let (name, flags) = word.split_once(':').unwrap_or((word, ""));
+    if !VERBS.contains(&name) {
+        return Err(format!("'{word}': the method must be {}", VERBS.join(", ")));
+    }
     let mut method = ApiMethod::default();
     for flag in flags.chars() {
         match flag {
@@ -223,6 +306,33 @@ mod tests {
             (&**found.template, found.parameter("x"), found.parameter("y")),
             ("PUT /a/{x}", Some("1"), None)
         );
-        assert!(RouteTable::parse("/a GET:z").is_err_and(|error| error.starts_with("line 1")));
+    }
+
+    #[test]
+    fn every_wrong_line_is_named() {
+        let text = "/a GET:z\n/b GET\nc GET\n/d FETCH\n/e\n/f GET GET:p\n/b PUT\n/g//h GET\n";
+        let problems = RouteTable::parse(text).unwrap_err();
+        let lines: Vec<_> = problems.iter().map(|problem| problem.line).collect();
+        assert_eq!(lines, [1, 3, 4, 5, 6, 7, 8], "{problems:?}");
+        for (problem, part) in problems.iter().zip(["flag 'z'", "'c'", "'FETCH'", "no method", "GET twice"]) {
+            assert!(problem.message.contains(part), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn flags_are_written_as_they_are_read() {
+        for flags in ["", "p", "pn", "m", "pto", "pnd", "cu", "nw"] {
+            let (verb, method) = parse_method(&format!("GET:{flags}")).unwrap();
+            assert_eq!((verb.as_str(), method.flags().as_str()), ("GET", flags));
+        }
+    }
+
+    #[test]
+    fn comments_name_the_packages() {
+        let table = RouteTable::parse("# made from some-package 9.2.12-1\n# made\n/a GET\n").unwrap();
+        assert_eq!(
+            table.made_from.into_iter().collect::<Vec<_>>(),
+            [("some-package".to_owned(), "9.2.12-1".to_owned())]
+        );
     }
 }

@@ -74,6 +74,8 @@ pub struct Settings {
     pub cluster_port: u16,
     /// whether other nodes get the client's address in a PROXY header
     pub cluster_proxy_protocol: bool,
+    /// the route table that replaces the profile's
+    pub routes_file: Option<PathBuf>,
     pub tunnel: TunnelSettings,
     pub user: String,
     pub timeout: TimeoutSettings,

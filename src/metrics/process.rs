@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::report::{ServedCertificate, seconds_since_1970};
+use super::report::{RouteTableReport, ServedCertificate, seconds_since_1970};
 
 /// State that only the main thread has.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub struct ReportInputs {
     pub reverted: Vec<String>,
     /// problems of the configuration that do not prevent serving
     pub problems: Vec<String>,
+    pub routes: Option<RouteTableReport>,
 }
 
 /// The last reload and its result.

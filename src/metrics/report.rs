@@ -75,6 +75,19 @@ pub struct StatusReport {
     /// connections that brought a header with another client's address, which was ignored
     #[serde(default)]
     pub forwarded_ignored: Option<u64>,
+    /// the route table in use
+    #[serde(default)]
+    pub routes: Option<RouteTableReport>,
+}
+
+/// The route table in use.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RouteTableReport {
+    /// for people: methods, origin and packages
+    pub summary: String,
+    pub methods: usize,
+    /// `None` if it is built in
+    pub file: Option<String>,
 }
 
 /// The failed logins of one client.
@@ -171,13 +184,11 @@ impl StatusReport {
             last_reload,
             reverted,
             problems,
+            routes,
         } = metrics.process.known();
         certificate_problems.extend(renewal_problems);
         let sessions = metrics.sessions.all();
         let count = |kind| sessions.iter().filter(|session| session.kind == kind).count();
-        let latencies = metrics.latencies.read();
-        let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
-        let percentiles = latencies.percentile(50).zip(latencies.percentile(99));
         let mut report = Self {
             running: true,
             profile,
@@ -191,11 +202,7 @@ impl StatusReport {
                 denied: metrics.acl_denied.get(),
             },
             requests: RequestReport::new(metrics),
-            latency: percentiles.map(|(half, most)| LatencyReport {
-                count: latencies.count(),
-                p50_ms: milliseconds(half),
-                p99_ms: milliseconds(most),
-            }),
+            latency: LatencyReport::new(metrics),
             consoles: count(SessionKind::Console),
             tunnels: count(SessionKind::Tunnel),
             open: sessions.iter().take(MAX_LISTED).map(SessionReport::from_session).collect(),
@@ -214,6 +221,7 @@ impl StatusReport {
             limits: metrics.history.limits(metrics),
             failed_logins: Vec::new(),
             forwarded_ignored: Some(metrics.forwarded_ignored.get()),
+            routes,
         };
         report.warnings = warnings(&report);
         report
@@ -224,6 +232,15 @@ impl StatusReport {
     pub fn with(self, upstreams: Vec<UpstreamReport>, failed_logins: Vec<FailedLoginReport>) -> Self {
         let report = Self { upstreams, failed_logins, ..self };
         Self { warnings: warnings(&report), ..report }
+    }
+}
+
+impl LatencyReport {
+    fn new(metrics: &Metrics) -> Option<Self> {
+        let latencies = metrics.latencies.read();
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+        let (half, most) = latencies.percentile(50).zip(latencies.percentile(99))?;
+        Some(Self { count: latencies.count(), p50_ms: milliseconds(half), p99_ms: milliseconds(most) })
     }
 }
 

@@ -15,6 +15,7 @@ pub mod memory;
 pub mod other_user;
 pub mod pid_file;
 pub mod privileges;
+pub mod program;
 pub mod request_context;
 pub mod rlimit;
 pub mod sandbox;

@@ -58,14 +58,14 @@ impl Handlers {
     /// All handlers, or every problem of any.
     fn new(config: &Config, metrics: &Metrics, problems: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut note = |message| problems.push(Diagnostic::error(ValueOrigin::Profile, "product", message));
-        let routes = RouteRules::new(config).map_err(&mut note).ok();
+        let routes = RouteRules::new(config);
         let pages = PageSet::new(config).map_err(&mut note).ok();
         let consoles = ConsoleRules::new(config).map_err(&mut note).ok();
-        let table = routes.as_ref().map(|routes| Arc::clone(&routes.table)).unwrap_or_default();
+        let table = Arc::clone(&routes.table);
         let uploads = UploadHandler::new(config, table, metrics.uploads.clone()).map_err(&mut note).ok();
         let api = ApiHandler::new(config, metrics).map_err(&mut note).ok();
         Some(Self {
-            routes: routes?,
+            routes,
             api: api?,
             pages: pages?,
             consoles: consoles?,

@@ -61,12 +61,9 @@ pub struct RouteRules {
 }
 
 impl RouteRules {
-    /// # Errors
-    /// A rule of the profile or a line of the route table is not sound.
-    pub fn new(config: &Config) -> Result<Self, String> {
+    /// The destinations of a configuration.
+    pub fn new(config: &Config) -> Self {
         let (product, settings, root) = (&config.product, &config.settings, &config.root);
-        let table = RouteTable::parse(config.route_table.as_deref().unwrap_or_default())
-            .map_err(|message| format!("the route table: {message}"))?;
         let directories = product.directory.iter().map(|directory| DirectoryRules {
             url: directory.url.clone(),
             path: root.path(&directory.path),
@@ -74,8 +71,8 @@ impl RouteRules {
         });
         let file = |file: &SingleFile| SingleFile { url: file.url.clone(), path: root.path(&file.path) };
         let files = product.file.iter().map(file).collect();
-        Ok(Self {
-            table: Arc::new(table),
+        Self {
+            table: Arc::clone(&config.routes.table),
             pages: product.page.iter().map(|page| page.url.clone()).collect(),
             files: StaticFiles::new(directories.collect(), files, settings.compression),
             versioned: VersionedUrls::new(product.version_parameters.clone()),
@@ -85,7 +82,7 @@ impl RouteRules {
             },
             node_name: settings.node_name.clone(),
             has_unprivileged: settings.unprivileged.is_some(),
-        })
+        }
     }
 
     /// Selects the destination by method, decoded path and query.

@@ -54,6 +54,7 @@ mod monitoring;
 mod page;
 mod page_worker;
 mod privileges;
+mod product_update;
 mod real_client;
 mod recheck;
 mod reload;

@@ -15,6 +15,7 @@ use super::{complain, say};
 use crate::auth::authenticator::Authenticator;
 use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 use crate::config::layers::ResolvedValue;
+use crate::config::loaded_routes::RouteSource;
 use crate::config::setting::ValueKind;
 use crate::config::settings::{self, LISTENER_ROWS, ListenAddress, ListenSettings};
 use crate::config::{Config, ConfigSources};
@@ -52,7 +53,8 @@ pub fn run(profile: &str, options: &ConfigSources, json: bool) -> ExitCode {
 
 /// The outcome of a check.
 pub(in crate::cli) struct Checked {
-    /// each setting with its origin, then the certificates
+    /// each setting with its origin, then the certificates and the route table of
+    /// the setting
     pub(in crate::cli) lines: Vec<String>,
     /// the same and the problems as one JSON object
     pub(in crate::cli) report: Value,
@@ -80,14 +82,18 @@ pub(in crate::cli) fn examine(config: Config) -> Checked {
     let values = || config.effective.iter().map(|(key, found)| (*key, found)).chain(of_listeners.clone());
     let settings: Map<_, _> =
         values().map(|(key, found)| (key.to_owned(), as_json(kind(key), found))).collect();
+    let routes = &config.routes;
     let report = json!({
         "settings": settings, "certificates": certificates, "problems": errors, "warnings": warnings,
+        "routes": { "methods": routes.table.methods().len(), "file": routes.source.file() },
     });
+    let is_set = matches!(routes.source, RouteSource::Setting(_));
+    let table = is_set.then(|| format!("routes: {}", routes.describe(&config.product)));
     let settings = values().map(|(key, found)| format!("{key} = {}  ({})", found.text, found.origin));
     let listed = certificates.iter().filter(|_| certificates.len() > 1);
     let listed = listed
         .map(|certificate| format!("certificate {}: {}", certificate.file, certificate.names.join(", ")));
-    Checked { lines: settings.chain(listed).collect(), report, errors, warnings, certificates }
+    Checked { lines: settings.chain(listed).chain(table).collect(), report, errors, warnings, certificates }
 }
 
 /// What `run` would serve with, if it can serve.

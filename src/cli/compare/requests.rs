@@ -74,7 +74,7 @@ impl RepeatRules {
             .map(|(call, lists)| Ok((PathPattern::parse(call)?, lists.clone())));
         Ok(Self {
             api: ApiGrammar::new(product)?,
-            routes: RouteRules::new(config)?,
+            routes: RouteRules::new(config),
             side_effects: patterns.collect::<Result<_, _>>()?,
             unordered: unordered.collect::<Result<_, String>>()?,
         })

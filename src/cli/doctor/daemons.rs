@@ -9,7 +9,6 @@ use super::deadline;
 use super::finding::Finding;
 use super::subject::Subject;
 use crate::config::product::Protocol;
-use crate::config::route_table::RouteTable;
 use crate::config::settings::{BackendAddress, TimeoutSettings};
 use crate::http::api_grammar::ApiGrammar;
 use crate::metrics::upstreams::UpstreamRecords;
@@ -68,10 +67,9 @@ pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
 
 /// A call that needs neither login nor root, if the route table has one: a login that fails is delayed on purpose.
 fn target(subject: &Subject) -> String {
-    let open = subject.config.route_table.as_deref().and_then(|table| RouteTable::parse(table).ok());
-    let open = open.and_then(|table| table.open_path().map(str::to_owned));
+    let open = subject.config.routes.table.open_path();
     let api = ApiGrammar::new(&subject.config.product).ok();
-    open.zip(api).and_then(|(path, api)| api.json_target(&path)).unwrap_or_else(|| "/".to_owned())
+    open.zip(api).and_then(|(path, api)| api.json_target(path)).unwrap_or_else(|| "/".to_owned())
 }
 
 fn ask(address: BackendAddress, target: &str, timeouts: TimeoutSettings) -> Outcome {

@@ -1,15 +1,14 @@
 //! Work in threads with a deadline. A thread that hangs, such as in a call on a cluster's file system, is left behind:
 //! it ends with the process.
 
-use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-/// Interval between two checks whether a program has ended.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
+use crate::os::program::{self, ProgramLimits};
+
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;
 /// Threads at once.
 const AT_ONCE: usize = 64;
@@ -64,44 +63,20 @@ pub(super) enum ProgramError {
     Failed(String),
 }
 
-/// The output of a program of the system. It gets no input, and ends at the deadline.
+/// The output of a program of the system, at most a megabyte. It gets no input, and ends at the deadline.
 pub(super) fn output(command: &mut Command, limit: Duration) -> Result<String, ProgramError> {
-    let until = Instant::now() + limit;
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env("LC_ALL", "C");
-    let mut child = command.spawn().map_err(|_| ProgramError::Missing)?;
-    let (stdout, stderr) = (child.stdout.take().map(collect), child.stderr.take().map(collect));
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < until => thread::sleep(POLL_INTERVAL),
-            Ok(None) | Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(ProgramError::TooSlow);
-            }
+    let limits = ProgramLimits { time: limit, output_bytes: MAX_OUTPUT_BYTES };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match program::run(command.env("LC_ALL", "C"), String::new(), limits) {
+        Ok(output) if output.status.success() => Ok(text(&output.stdout)),
+        Ok(output) => {
+            let complaint = text(&output.stderr);
+            let first = complaint.lines().map(str::trim).find(|line| !line.is_empty());
+            Err(ProgramError::Failed(first.map_or_else(|| output.status.to_string(), str::to_owned)))
         }
-    };
-    let text = text_of(stdout);
-    if status.success() {
-        return Ok(text);
+        Err(program::ProgramError::NotStarted(_)) => Err(ProgramError::Missing),
+        Err(program::ProgramError::TooSlow) => Err(ProgramError::TooSlow),
     }
-    let complaint = text_of(stderr);
-    let first = complaint.lines().map(str::trim).find(|line| !line.is_empty());
-    Err(ProgramError::Failed(first.map_or_else(|| status.to_string(), str::to_owned)))
-}
-
-/// Reads a pipe in a thread, so that a full pipe does not stop the program.
-fn collect(pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = pipe.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes);
-        bytes
-    })
-}
-
-fn text_of(reader: Option<JoinHandle<Vec<u8>>>) -> String {
-    let bytes = reader.and_then(|reader| reader.join().ok()).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

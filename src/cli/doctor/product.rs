@@ -1,77 +1,91 @@
 //! The installed product's version, against the one that the profile was made from.
 
-use std::process::Command;
-use std::time::Duration;
-
-use super::deadline::{self, ProgramError};
 use super::finding::Finding;
 use super::subject::Subject;
-
-const PROGRAM_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// The state of one package.
-#[derive(Debug, Eq, PartialEq)]
-enum Installed {
-    Version(String),
-    No,
-    Unknown(String),
-}
+use crate::cli::package::{self, PackageState};
+use crate::config::loaded_routes::RouteSource;
 
 pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
-    let packages = &subject.config.product.doctor.packages;
-    if packages.is_empty() {
-        return vec![Finding::ok("the profile names no package of the product")];
+    let product = &subject.config.product;
+    let mut findings: Vec<_> = product
+        .doctor
+        .packages
+        .keys()
+        .map(|package| {
+            evaluate(&Table::new(subject, package), &package::state(&subject.config.root, package))
+        })
+        .collect();
+    if findings.is_empty() {
+        findings.push(Finding::ok("the profile names no package of the product"));
     }
-    packages
-        .iter()
-        .map(|(package, made_from)| evaluate(package, made_from, &installed(subject, package)))
-        .collect()
+    if subject.config.routes.source != RouteSource::Absent {
+        findings.push(Finding::ok(format!("the route table: {}", subject.config.routes.describe(product))));
+    }
+    findings
 }
 
-pub(super) fn query(subject: &Subject, package: &str) -> Result<String, ProgramError> {
-    let mut command = Command::new("dpkg-query");
-    command.arg("--root").arg(subject.config.root.path("/"));
-    command.args(["--show", "--showformat", "${db:Status-Status} ${Version}", "--", package]);
-    deadline::output(&mut command, PROGRAM_TIMEOUT)
+/// The route table in use, for one package.
+struct Table<'a> {
+    package: &'a str,
+    /// the version of the package that it was made from
+    made_from: Option<&'a str>,
+    /// the version of the table of the profile, if a file replaces it
+    replaced: Option<&'a str>,
+    /// the command that shows the differences
+    diff: String,
 }
 
-fn installed(subject: &Subject, package: &str) -> Installed {
-    match query(subject, package) {
-        Ok(text) => match text.split_once(' ') {
-            Some(("installed", version)) => Installed::Version(version.to_owned()),
-            Some(_) | None => Installed::No,
-        },
-        Err(ProgramError::Failed(_)) => Installed::No,
-        Err(ProgramError::Missing) => Installed::Unknown("dpkg-query is not installed".to_owned()),
-        Err(ProgramError::TooSlow) => Installed::Unknown("dpkg-query does not answer".to_owned()),
+impl<'a> Table<'a> {
+    fn new(subject: &'a Subject, package: &'a str) -> Self {
+        let (config, product) = (&subject.config, &subject.config.product);
+        let made_from = config.routes.made_from(product).get(package).map(String::as_str);
+        let replaced = match &config.routes.source {
+            RouteSource::Setting(_) => product.doctor.packages.get(package).map(String::as_str),
+            RouteSource::Absent | RouteSource::BuiltIn | RouteSource::Profile(_) => None,
+        };
+        Self { package, made_from, replaced, diff: subject.command("profile-diff") }
     }
 }
 
-fn evaluate(package: &str, made_from: &str, installed: &Installed) -> Finding {
+fn evaluate(table: &Table<'_>, installed: &PackageState) -> Finding {
+    let package = table.package;
     match installed {
-        Installed::Unknown(reason) => {
+        PackageState::Unknown(reason) => {
             Finding::note(format!("the version of {package} is not known: {reason}"))
         }
-        Installed::No => Finding::note(format!("{package} is not installed")).because(
+        PackageState::Absent => Finding::note(format!("{package} is not installed")).because(
             "without the product there are no pages, and the daemon of the settings answers the API",
         ),
-        Installed::Version(version) => compare(package, made_from, version),
+        PackageState::Installed(version) => compare(table, version),
     }
 }
 
-fn compare(package: &str, made_from: &str, version: &str) -> Finding {
+fn compare(table: &Table<'_>, version: &str) -> Finding {
+    let (package, diff) = (table.package, &table.diff);
+    let Some(made_from) = table.made_from else {
+        let what = format!(
+            "{package} {version} is installed, and the file of routes.file does not name its version"
+        );
+        return Finding::note(what).because("only a comparison shows whether it fits").mend(diff);
+    };
+    if let Some(replaced) = table.replaced.filter(|replaced| numbers(replaced) > numbers(made_from)) {
+        let what =
+            format!("routes.file is made from {package} {made_from}, and the built-in table from {replaced}");
+        return Finding::note(what)
+            .because("the file was made for an older version, and it replaces the newer table")
+            .mend(format!("{diff} --set routes.file= # if nothing differs, remove the setting"));
+    }
     let (ours, theirs) = (numbers(made_from), numbers(version));
     let what = format!("{package} {version} is installed, and the route table is that of {made_from}");
-    let mend = "apt list --upgradable nodegate; nodegate route PROFILE METHOD PATH shows where a call goes";
     if ours.first() != theirs.first() {
         return Finding::warning(what)
             .because("calls may have moved, and a call that is not in the table follows the rule for unknown paths")
-            .mend(mend);
+            .mend(diff);
     }
     if theirs > ours {
         return Finding::note(what)
             .because("a call that is new since then follows the rule for unknown paths")
-            .mend(mend);
+            .mend(diff);
     }
     Finding::ok(format!("{package} {version} (route table of {made_from})"))
 }
@@ -88,9 +102,13 @@ mod tests {
     use super::super::finding::Level;
     use super::*;
 
+    fn table(made_from: Option<&'static str>, replaced: Option<&'static str>) -> Table<'static> {
+        Table { package: "p", made_from, replaced, diff: "diff".to_owned() }
+    }
+
     #[test]
     fn versions_are_compared_by_number() {
-        let level = |version: &str| compare("p", "9.2.11", version).level;
+        let level = |version: &str| compare(&table(Some("9.2.11"), None), version).level;
         for (version, expected) in [
             ("9.2.11", Level::Ok),
             ("9.2.9", Level::Ok),
@@ -102,6 +120,18 @@ mod tests {
         ] {
             assert_eq!(level(version), expected, "{version}");
         }
-        assert_eq!(evaluate("p", "9.2.11", &Installed::No).level, Level::Note);
+        assert_eq!(evaluate(&table(Some("9.2.11"), None), &PackageState::Absent).level, Level::Note);
+    }
+
+    #[test]
+    fn a_file_of_routes_has_its_own_version() {
+        for (made_from, replaced, expected) in [
+            (Some("9.2.12"), "9.2.11", Level::Ok),
+            (Some("9.2.12"), "9.2.13", Level::Note),
+            (Some("9.2.11"), "9.2.11", Level::Note),
+            (None, "9.2.11", Level::Note),
+        ] {
+            assert_eq!(compare(&table(made_from, Some(replaced)), "9.2.12").level, expected, "{made_from:?}");
+        }
     }
 }

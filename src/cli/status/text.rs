@@ -55,6 +55,9 @@ pub(crate) fn render(report: &StatusReport, rate: Option<f64>, paint: TextStyle)
     row("latency", &latency(report));
     row("consoles", &format!("{} open", report.consoles));
     row("tunnels", &format!("{} open", report.tunnels));
+    if let Some(routes) = &report.routes {
+        row("routes", &routes.summary);
+    }
     for served in &report.certificates {
         let of = if report.certificates.len() > 1 { format!(" ({})", served.file) } else { String::new() };
         row("certificate", &(certificate(served, paint) + &of));

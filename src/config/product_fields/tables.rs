@@ -29,6 +29,7 @@ pub(super) const PRODUCT: TableKeys = TableKeys {
         Key::new("route_scope", Never, Named(&ROUTE_SCOPE), "parts that a listener may be limited to"),
         Key::new("compare", Never, Table(&COMPARE), "rules for `nodegate compare`"),
         Key::new("doctor", Never, Table(&DOCTOR), "facts for `nodegate doctor`"),
+        Key::new("dump", Never, Table(&DUMP), "how `nodegate profile-diff` reads the installed product"),
         Key::optional("legacy_file", "the product's own settings file"),
         Key::optional("pid_file", "the file with nodegate's pid"),
         Key::optional("routes", "the route table"),
@@ -69,6 +70,17 @@ pub(super) const DOCTOR: TableKeys = TableKeys {
         Key::optional("restart_daemon", "the command that starts the daemon again"),
         Key::optional("renew_certificate", "the command that makes and publishes a node's certificate"),
         Key::optional("restart_cluster", "the command that restarts the writer of the cluster's files"),
+    ],
+};
+
+pub(super) const DUMP: TableKeys = TableKeys {
+    header: "[product.dump]",
+    keys: &[
+        Key::needed(
+            "command",
+            "the program and its arguments; `{root}` is the directory of `--root` or empty",
+        ),
+        Key::optional("script", "a file beside your profile, or a built-in one, for the program's stdin"),
     ],
 };
 

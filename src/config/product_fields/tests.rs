@@ -30,6 +30,7 @@ fn every_key_of_every_type_has_a_row() {
         (&CERTIFICATE, names_of::<CertificatePaths>()),
         (&NODES, names_of::<NodeListRules>()),
         (&DOCTOR, names_of::<DoctorRules>()),
+        (&DUMP, names_of::<DumpRules>()),
         (&COMPARE, names_of::<CompareRules>()),
         (&API, names_of::<ApiRules>()),
         (&BACKEND, names_of::<BackendRules>()),

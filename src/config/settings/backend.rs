@@ -50,6 +50,8 @@ pub(super) const ROWS: &[Row] = &[
         .doc("port of the other nodes"),
     Row::new("cluster.proxy_protocol", "false", Bool, |s, v| v.truth(&mut s.cluster_proxy_protocol))
         .doc("sends other nodes the client's address in a PROXY header"),
+    Row::new("routes.file", "", Text, |s, v| v.path(&mut s.routes_file))
+        .doc("a route table that replaces the profile's"),
     Row::new("user", "www-data", Text, |s, v| v.text(&mut s.user))
         .doc("the user that nodegate becomes if you start it as root"),
 ];

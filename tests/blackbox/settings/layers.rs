@@ -223,6 +223,7 @@ fn without_files_settings_have_documented_defaults() {
         ("real_ip.allow_from", ""),
         ("real_ip.apply_acl", "false"),
         ("cluster.proxy_protocol", "false"),
+        ("routes.file", ""),
         ("workers", "3"),
         ("backend.address", "127.0.0.1:85"),
         ("backend.unprivileged", ""),

@@ -63,7 +63,7 @@ fn walk(profile: &str, node_file: (&str, &str)) -> usize {
     let options = ConfigSources { root: RootDirectory::new(root.path().to_path_buf()), sets };
     let config = Config::load(profile, &options).unwrap();
     let api = ApiGrammar::new(&config.product).unwrap();
-    let routes = RouteRules::new(&config).unwrap();
+    let routes = RouteRules::new(&config);
     let nodes = NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name);
     let table = format!("{}/tests/data/routes/{profile}.tsv", env!("CARGO_MANIFEST_DIR"));
     let table = std::fs::read_to_string(table).unwrap();

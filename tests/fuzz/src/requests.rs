@@ -67,7 +67,7 @@ impl Machine {
         let config = Config::load(profile, &options).unwrap_or_else(|_| panic!("the profile"));
         Self {
             api: ApiGrammar::new(&config.product).unwrap(),
-            routes: RouteRules::new(&config).unwrap(),
+            routes: RouteRules::new(&config),
             nodes: NodeFile::new(config.product.nodes.as_ref(), &options.root, &config.settings.node_name),
             config,
             _directory: directory,

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 use super::redact::{Redacted, Redaction};
 use crate::cli::doctor::deadline::{self, ProgramError};
+use crate::cli::doctor::service;
 use crate::cli::doctor::subject::{StatusAnswer, Subject};
-use crate::cli::doctor::{product, service};
+use crate::cli::package;
 use crate::config;
 use crate::tls::certificate_files;
 
@@ -141,14 +142,15 @@ fn versions(subject: &Subject) -> Entry {
     }
     text += &fs::read_to_string(subject.config.root.path("/etc/os-release")).unwrap_or_default();
     let worker = subject.config.product.worker_package.iter();
-    for package in ["nodegate", "systemd"]
+    for name in ["nodegate", "systemd"]
         .into_iter()
         .map(str::to_owned)
         .chain(worker.cloned())
         .chain(subject.config.product.doctor.packages.keys().cloned())
     {
-        let state = product::query(subject, &package).unwrap_or_else(|_| "not installed".to_owned());
-        let _ = writeln!(text, "{package}: {state}");
+        let state = package::query(&subject.config.root, &name).ok().flatten();
+        let state = state.unwrap_or_else(|| "not installed".to_owned());
+        let _ = writeln!(text, "{name}: {state}");
     }
     Entry::Text(text)
 }

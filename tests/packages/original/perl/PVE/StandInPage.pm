@@ -3,11 +3,10 @@ package PVE::StandInPage;
 use strict;
 use warnings;
 
-use HTTP::Response;
-use URI::Escape ();
-
 sub render {
     my ($prefix, $node, $server, $request, $arguments) = @_;
+    require HTTP::Response;
+    require URI::Escape;
     my $cookies = $request->header('Cookie');
     my ($language) = ($cookies // '') =~ /(?:^|\s)${prefix}LangCookie=([^;]*)/;
     my ($ticket) = ($cookies // '') =~ /(?:^|\s)\Q$server->{cookie_name}\E=([^;]*)/;

@@ -1,0 +1,93 @@
+//! The route table of the installed product as a file.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::installed::InstalledProduct;
+
+/// Every user may read it: the serving user reads it at each reload.
+const MODE: u32 = 0o644;
+
+/// A line for each path, as docs/reference/profile.md describes it.
+pub(super) fn render(profile: &str, installed: &InstalledProduct) -> String {
+    let mut paths: BTreeMap<&str, String> = BTreeMap::new();
+    for ((path, verb), method) in &installed.methods {
+        let flags = method.flags();
+        let colon = if flags.is_empty() { "" } else { ":" };
+        let _ = write!(paths.entry(path).or_default(), " {verb}{colon}{flags}");
+    }
+    let mut text =
+        format!("# The routes of the installed product, written by `nodegate profile-diff {profile}`.\n");
+    for (package, version) in &installed.packages {
+        let _ = writeln!(text, "# made from {package} {version}");
+    }
+    for (path, methods) in paths {
+        let _ = writeln!(text, "{path}{methods}");
+    }
+    text
+}
+
+/// Writes the file completely or not at all. An existing file is replaced.
+pub(super) fn write(path: &Path, profile: &str, installed: &InstalledProduct) -> io::Result<()> {
+    let new = beside(path)?;
+    let written = write_new(&new, &render(profile, installed)).and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("it is not the path of a file"))?;
+    let name = format!(".{}.{}", name.to_string_lossy(), std::process::id());
+    Ok(path.with_file_name(name))
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
+    file.set_permissions(Permissions::from_mode(MODE))?; // whatever the umask is
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::route_table::{RouteTable, parse_method};
+
+    fn installed(routes: &[(&str, &str)]) -> InstalledProduct {
+        let mut installed = InstalledProduct::default();
+        for (word, path) in routes {
+            let (verb, method) = parse_method(word).unwrap();
+            installed.methods.insert(((*path).to_owned(), verb), method);
+        }
+        installed.packages.insert("some-package".to_owned(), "1.2-3".to_owned());
+        installed
+    }
+
+    #[test]
+    fn the_file_is_a_route_table() {
+        let installed = installed(&[("PUT:pn", "/b/{x}"), ("GET", "/b/{x}"), ("GET:o", "/a")]);
+        let text = render("p", &installed);
+        let lines: Vec<_> = text.lines().skip(1).collect();
+        assert_eq!(lines, ["# made from some-package 1.2-3", "/a GET:o", "/b/{x} GET PUT:pn"]);
+        let table = RouteTable::parse(&text).unwrap();
+        assert_eq!((table.methods().len(), table.made_from["some-package"].as_str()), (3, "1.2-3"));
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.routes");
+        for _ in 0..2 {
+            write(&path, "p", &installed(&[("GET", "/a")])).unwrap();
+            assert!(fs::read_to_string(&path).unwrap().ends_with("/a GET\n"));
+        }
+        assert!(write(&directory.path().join("missing/x"), "p", &installed(&[("GET", "/a")])).is_err());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no file is left over");
+    }
+}
