@@ -30,7 +30,7 @@ type FrameResult = Result<Frame<Bytes>, Infallible>;
 /// The body of a stream. Dropping it frees its place.
 pub(super) type EventBody = StreamBody<Pin<Box<dyn Stream<Item = FrameResult> + Send>>>;
 
-/// What one stream sends.
+/// The events of one stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum EventKind {
     /// the report as JSON

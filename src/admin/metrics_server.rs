@@ -50,7 +50,7 @@ pub struct MetricsServer {
     listening: Option<(BackendAddress, JoinHandle<()>)>,
 }
 
-/// What the clients of the listener share.
+/// State that the clients of the listener share.
 pub(super) struct MetricsServerState {
     app: Mutex<App>,
     pub(super) reporter: Arc<StatusReporter>,

@@ -10,6 +10,7 @@ mod doctor;
 mod generate;
 mod package;
 mod pages;
+mod port_owner;
 mod profile_diff;
 mod profiles;
 mod reload;

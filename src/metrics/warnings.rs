@@ -1,4 +1,4 @@
-//! What an admin has to act on, from the values of a report.
+//! Warnings that an admin has to act on, from the values of a report.
 
 use super::process::LastReload;
 use super::report::StatusReport;

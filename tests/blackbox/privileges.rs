@@ -6,51 +6,12 @@ use std::process::Command;
 use crate::reload::reload;
 use crate::reload::upgrade::Installed;
 use crate::support::nodegate::{command, eventually};
-use crate::support::product::usual_grammar;
+use crate::support::product::profile_without_root;
 use crate::support::{Nodegate, Outcome, Site, require, require_root};
 
-/// A profile whose absolute paths lie below the site's directory, so that no `--root` is needed.
 fn profile(site: &Site) -> String {
-    let root = site.root().to_str().unwrap();
-    let grammar = usual_grammar("CSRFPreventionToken", &format!("{root}/etc/pve/pve-www.key"));
-    let text = format!(
-        r#"
-        [listen]
-        address = "127.0.0.1"
-        port = 0
-        [backend]
-        address = "{}"
-        [log]
-        access = "{root}/log/access.log"
-        [product]
-        name = "trial"
-        daemon = "trial"
-        protocol = "https"
-        server = "trial"
-        legacy_file = "{root}/etc/default/trial"
-        [[product.certificate]]
-        file = "{root}/etc/pve/local/pve-ssl.pem"
-        key = "{root}/etc/pve/local/pve-ssl.key"
-        [product.api]
-        prefix = "/api2"
-        formats = {{ json = "json" }}
-        [product.auth]
-        cookie = "PVEAuthCookie"
-        invalid = "no"
-        schemes = ["pkcs1-sha1"]
-        user_length = 64
-        open = []
-        {grammar}
-        [[product.auth.ticket]]
-        prefix = "PVE"
-        key = "{root}/etc/pve/authkey.pub"
-        min_age = -300
-        max_age = 7200
-        "#,
-        site.daemon.address()
-    );
-    site.write("/trial.toml", text);
-    site.path("/trial.toml").to_str().unwrap().to_owned()
+    let listen = "[listen]\naddress = \"127.0.0.1\"\nport = 0\n";
+    profile_without_root(site, listen, "daemon = \"trial\"")
 }
 
 fn run(site: &Site, user: &str) -> Command {

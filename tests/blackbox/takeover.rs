@@ -1,4 +1,4 @@
-//! What `nodegate takeover` refuses on every machine. `tests/packages` has the rest, in a booted machine.
+//! Reasons for which `nodegate takeover` refuses on every machine. `tests/packages` has the rest, in a booted machine.
 
 use crate::support::Outcome;
 use crate::support::nodegate::command;

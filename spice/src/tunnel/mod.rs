@@ -33,7 +33,7 @@ pub struct TunnelBuffers {
     pipes: SparePipes,
 }
 
-/// What a tunnel relays with.
+/// The early bytes, the counter and the buffers of a tunnel.
 #[derive(Clone, Copy)]
 pub struct Transfer<'a> {
     /// bytes that the client has sent before; they go to the server first

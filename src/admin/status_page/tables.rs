@@ -99,7 +99,7 @@ pub(super) fn limits(html: &mut Html, report: &StatusReport) {
     html.raw("</section>");
 }
 
-/// What the client exceeded, as the reference of the metrics says it.
+/// The limit that the client exceeded, as the reference of the metrics names it.
 fn meaning(limit: &str) -> &'static str {
     match limit {
         "login_failures" => "failed logins",

@@ -96,7 +96,7 @@ pub(in crate::cli) fn examine(config: Config) -> Checked {
     Checked { lines: settings.chain(listed).chain(table).collect(), report, errors, warnings, certificates }
 }
 
-/// What `run` would serve with, if it can serve.
+/// The application that `run` would serve with, if it can serve.
 struct CheckedApp {
     app: Result<App, Config>,
     certificates: Vec<ServedCertificate>,

@@ -1,12 +1,10 @@
 //! The ports of the settings, and the processes that listen on them.
 
-mod owner;
-
 use std::net::SocketAddr;
 
-use self::owner::{ListeningPort, Owner, OwnerKind};
 use super::finding::Finding;
 use super::subject::{StatusAnswer, Subject};
+use crate::cli::port_owner::{self, ListeningPort, Owner, OwnerKind};
 use crate::config::settings::{BackendAddress, ListenAddress, ListenSettings};
 
 /// A port that the settings name.
@@ -21,7 +19,7 @@ struct WantedPort {
 }
 
 pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
-    let found = match owner::listening_ports(&subject.config.product.daemon) {
+    let found = match port_owner::listening_ports(&subject.config.product.daemon) {
         Ok(found) => found,
         Err(error) => {
             return vec![Finding::note(format!("the kernel's list of sockets cannot be read: {error}"))];
@@ -87,7 +85,7 @@ fn evaluate(
         };
     }
     let holders: Vec<_> = found.iter().filter(|found| wanted.is_held_by(found)).collect();
-    let owners: Vec<_> = holders.iter().filter_map(|holder| holder.owner.as_ref()).collect();
+    let owners: Vec<_> = holders.iter().filter_map(|holder| holder.owner()).collect();
     let of_kind = |kind| owners.iter().find(|owner| owner.kind == kind);
     if holders.is_empty() {
         return nothing_listens(subject, status, &place);

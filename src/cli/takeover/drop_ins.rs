@@ -117,7 +117,7 @@ fn without_fallback(config: &Config, command: &UnitCommand<'_>) -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// What is specific to this daemon. A product without a file has only what its profile says.
+/// The part that is specific to this daemon. A product without a file has only the part from its profile.
 fn of_daemon(config: &Config, command: &UnitCommand<'_>) -> String {
     let name = format!("{}.conf", config.product.daemon);
     let start = command.run("");

@@ -5,13 +5,12 @@ use std::process::ExitCode;
 use super::CompareOptions;
 use super::access_log::{self, LineFilter};
 use super::health::{self, HealthTargets};
-use super::port_holder;
 use super::rehearsal::Rehearsal;
 use super::subject::Subject;
 use super::verdict::AnswerCounts;
-use crate::cli::{complain, fail, say};
+use crate::cli::{complain, fail, port_owner, say};
 
-/// What the guard compares nodegate with.
+/// The state of the original before the switch. The guard compares nodegate with it.
 pub(super) struct OriginalState {
     pub(super) targets: HealthTargets,
     pub(super) baseline: AnswerCounts,
@@ -55,11 +54,13 @@ fn report(text: &str) {
 /// The original runs, and no foreign program has its port.
 fn check_unit(subject: &Subject) -> Result<(), ExitCode> {
     let (unit, port) = (&subject.unit.name, subject.config.settings.listen.port);
-    let holders = port_holder::holders(port);
-    if let Some(foreign) = holders.iter().find(|holder| !holder.belongs_to(unit)) {
+    let ports = port_owner::listening_ports(subject.daemon())
+        .map_err(|error| refuse(subject, &format!("the kernel's list of sockets cannot be read: {error}")))?;
+    let mut foreign = ports.iter().filter(|found| found.address.port() == port && found.is_foreign_to(unit));
+    if let Some(owner) = foreign.next().and_then(|port| port.owner()) {
         let message = format!(
             "port {port} is held by '{}' (pid {}), which does not belong to {unit}: stop that program first",
-            foreign.command, foreign.pid
+            owner.command, owner.pid
         );
         return Err(refuse(subject, &message));
     }

@@ -6,7 +6,6 @@ mod drop_ins;
 mod gate;
 mod guard;
 mod health;
-mod port_holder;
 mod record;
 mod rehearsal;
 mod subject;

@@ -20,7 +20,7 @@ const TRIAL: &str = "nodegate-trial.conf";
 const FALLBACK: &str = "nodegate-fallback.conf";
 const NOTHING: &str = "/dev/null";
 
-/// What the unit runs.
+/// The program that the unit runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Placement {
     Original,

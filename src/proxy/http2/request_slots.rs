@@ -18,7 +18,7 @@ const SLOTS_BEFORE_LOGIN: usize = 8;
 const SLOTS_AFTER_LOGIN: usize = 32;
 /// Bytes of the heads that wait.
 const MAX_WAITING_BYTES: usize = 128 << 10;
-/// What a field costs besides its text (RFC 9113 section 6.5.2).
+/// The size of a field besides its text (RFC 9113 section 6.5.2).
 const FIELD_BYTES: usize = 32;
 
 pub(super) struct RequestSlots {

@@ -39,7 +39,7 @@ pub(super) struct Lane {
     clients_without_login: usize,
 }
 
-/// What several clients share. It has the turns of one client.
+/// A lane that several clients share. It has the turns of one client.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum SharedTurn {
     Key(u64),

@@ -30,7 +30,7 @@ pub(crate) fn prepare() -> Result<()> {
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     ensure!(up.context("ip (apt-get install iproute2)")?.success(), "no loopback in a network of its own");
     let _ = CHOICE.iter().any(|name| std::fs::write(CHOSEN, name).is_ok());
-    // What one connection has learned of a line must not help the next one, which may be another proxy's.
+    // The kernel must not keep what it learned from one connection for the next one, which may be another proxy's.
     let _ = std::fs::write(FORGETS, "1");
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::Found;
 use crate::support::nodegate::{command, free_port};
-use crate::support::product::usual_grammar;
+use crate::support::product::profile_without_root;
 use crate::support::{Nodegate, Site, require_root};
 
 const NOBODY: u32 = 65_534;
@@ -21,51 +21,13 @@ pub struct SystemSite {
 impl SystemSite {
     pub fn new(user: &str) -> Self {
         let site = Site::pve();
-        let root = site.root().to_str().unwrap().to_owned();
-        let grammar = usual_grammar("CSRFPreventionToken", &format!("{root}/etc/pve/pve-www.key"));
-        let text = format!(
-            r#"
-            user = "{user}"
-            [listen]
-            address = "127.0.0.1"
-            port = {}
-            [backend]
-            address = "{}"
-            [log]
-            access = "{root}/log/access.log"
-            [product]
-            name = "trial"
-            daemon = "trialproxy"
-            protocol = "https"
-            server = "trial"
-            legacy_file = "{root}/etc/default/trial"
-            pid_file = "{root}/run/trial.pid"
-            [[product.certificate]]
-            file = "{root}/etc/pve/local/pve-ssl.pem"
-            key = "{root}/etc/pve/local/pve-ssl.key"
-            [product.api]
-            prefix = "/api2"
-            formats = {{ json = "json" }}
-            [product.auth]
-            cookie = "PVEAuthCookie"
-            invalid = "no"
-            schemes = ["pkcs1-sha1"]
-            user_length = 64
-            open = []
-            {grammar}
-            [[product.auth.ticket]]
-            prefix = "PVE"
-            key = "{root}/etc/pve/authkey.pub"
-            min_age = -300
-            max_age = 7200
-            "#,
-            free_port(),
-            site.daemon.address()
-        );
-        site.write("/trial.toml", text);
+        let settings =
+            format!("user = \"{user}\"\n[listen]\naddress = \"127.0.0.1\"\nport = {}\n", free_port());
+        let pid_file = site.path("/run/trial.pid");
+        let product = format!("daemon = \"trialproxy\"\npid_file = \"{}\"", pid_file.display());
+        let profile = profile_without_root(&site, &settings, &product);
         site.write("/log/access.log", "");
         fs::set_permissions(site.root(), Permissions::from_mode(0o755)).unwrap();
-        let profile = site.path("/trial.toml").to_str().unwrap().to_owned();
         Self { site, profile }
     }
 

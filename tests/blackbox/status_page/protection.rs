@@ -1,4 +1,4 @@
-//! Who may read the page, and what a hostile value or a page of another site can do there.
+//! The protection of the page: its readers, hostile values, and pages of other sites.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

@@ -55,6 +55,49 @@ max_age = 7200
     )
 }
 
+/// A profile whose absolute paths lie below the site's directory, so that no `--root` is needed. `settings` begins the
+/// file, and `product` is a part of `[product]`.
+pub fn profile_without_root(site: &Site, settings: &str, product: &str) -> String {
+    let root = site.root().to_str().unwrap();
+    let grammar = usual_grammar("CSRFPreventionToken", &format!("{root}/etc/pve/pve-www.key"));
+    let text = format!(
+        r#"
+        {settings}
+        [backend]
+        address = "{}"
+        [log]
+        access = "{root}/log/access.log"
+        [product]
+        name = "trial"
+        protocol = "https"
+        server = "trial"
+        legacy_file = "{root}/etc/default/trial"
+        {product}
+        [[product.certificate]]
+        file = "{root}/etc/pve/local/pve-ssl.pem"
+        key = "{root}/etc/pve/local/pve-ssl.key"
+        [product.api]
+        prefix = "/api2"
+        formats = {{ json = "json" }}
+        [product.auth]
+        cookie = "PVEAuthCookie"
+        invalid = "no"
+        schemes = ["pkcs1-sha1"]
+        user_length = 64
+        open = []
+        {grammar}
+        [[product.auth.ticket]]
+        prefix = "PVE"
+        key = "{root}/etc/pve/authkey.pub"
+        min_age = -300
+        max_age = 7200
+        "#,
+        site.daemon.address()
+    );
+    site.write("/trial.toml", text);
+    site.path("/trial.toml").to_str().unwrap().to_owned()
+}
+
 /// A machine with only the product's own files, below `/srv/NAME`.
 pub struct CustomProduct {
     pub site: Site,

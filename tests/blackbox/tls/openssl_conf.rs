@@ -18,7 +18,7 @@ fn start(site: &Site, settings: &str) -> Nodegate {
     Nodegate::spawn(Nodegate::prepared(site, "pve", &[]).env("OPENSSL_CONF", site.path("/openssl.cnf")))
 }
 
-/// What a start with these settings says that fails.
+/// The message of a start that fails with these settings.
 fn refusal(site: &Site, settings: &str) -> String {
     site.write("/openssl.cnf", settings);
     let mut command = Nodegate::prepared(site, "pve", &[]);

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::client::{self, Stream};
 
-/// What the clients noticed.
+/// The counts of the clients.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Noticed {
     pub(crate) requests: usize,

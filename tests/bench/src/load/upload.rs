@@ -14,7 +14,7 @@ const BOUNDARY: &str = "----bench-boundary";
 const PIECE: usize = 256 << 10;
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// What to send, and where to.
+/// The body to send, and its destination.
 pub(crate) struct Upload<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) target: &'a str,

@@ -1,4 +1,4 @@
-//! What people feel on a long line: the start of the GUI, and a key pressed in a console.
+//! Times that people feel on a long line: the start of the GUI, and a key pressed in a console.
 
 use std::time::Duration;
 

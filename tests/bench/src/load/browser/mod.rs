@@ -35,7 +35,7 @@ pub(crate) enum Protocol {
     Http2,
 }
 
-/// What a browser keeps of an answer.
+/// The part of an answer that a browser keeps.
 #[derive(Clone, Debug, Default)]
 struct Kept {
     tag: Option<String>,

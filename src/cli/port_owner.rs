@@ -1,6 +1,6 @@
 //! The listening sockets of this machine, and the processes that have them open.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,18 +21,32 @@ pub(super) struct ListeningPort {
     pub(super) address: SocketAddr,
     /// the name of its user
     pub(super) user: String,
-    /// `None` if this user may not see it
-    pub(super) owner: Option<Owner>,
+    /// The most telling one first: nodegate before the original, and the service manager last. Empty if this user may
+    /// not see them.
+    pub(super) owners: Vec<Owner>,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+impl ListeningPort {
+    /// The most telling owner.
+    pub(super) fn owner(&self) -> Option<&Owner> {
+        self.owners.first()
+    }
+
+    /// Whether its owners are known, and none of them belongs to this unit.
+    pub(super) fn is_foreign_to(&self, unit: &str) -> bool {
+        !self.owners.is_empty() && !self.owners.iter().any(|owner| owner.belongs_to(unit))
+    }
+}
+
+/// In the order in which they explain a port.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum OwnerKind {
     Nodegate,
     /// the daemon that nodegate replaces
     Original,
+    Other,
     /// the service manager, which opens sockets for others
     Manager,
-    Other,
 }
 
 #[derive(Clone, Debug)]
@@ -40,6 +54,14 @@ pub(super) struct Owner {
     pub(super) pid: u32,
     pub(super) command: String,
     pub(super) kind: OwnerKind,
+    /// the names in its control group
+    groups: Vec<String>,
+}
+
+impl Owner {
+    fn belongs_to(&self, unit: &str) -> bool {
+        self.groups.iter().any(|group| group == unit)
+    }
 }
 
 /// `daemon` is the name of the original.
@@ -48,48 +70,39 @@ pub(super) fn listening_ports(daemon: &str) -> Result<Vec<ListeningPort>, ProcEr
     // A kernel without IPv6 has no such file.
     entries.extend(procfs::net::tcp6().unwrap_or_default());
     entries.retain(|entry| entry.state == TcpState::Listen);
-    let owners = owners(daemon);
+    let mut owners = owners(daemon);
     let user = |uid| {
         User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
     };
     let port = |entry: procfs::net::TcpNetEntry| ListeningPort {
         address: entry.local_address,
         user: user(entry.uid),
-        owner: owners.get(&entry.inode).cloned(),
+        owners: owners.remove(&entry.inode).unwrap_or_default(),
     };
     Ok(entries.into_iter().map(port).collect())
 }
 
-/// The most telling owner of each socket: nodegate before the original, and the service manager last.
-fn owners(daemon: &str) -> HashMap<u64, Owner> {
-    let mut owners: HashMap<u64, Owner> = HashMap::new();
+/// The owners of each socket.
+fn owners(daemon: &str) -> HashMap<u64, Vec<Owner>> {
+    let mut owners: HashMap<u64, Vec<Owner>> = HashMap::new();
     for process in all_processes().into_iter().flatten().flatten() {
         let Ok(descriptors) = process.fd() else { continue };
         let sockets = descriptors.flatten().filter_map(|descriptor| {
             if let FDTarget::Socket(inode) = descriptor.target { Some(inode) } else { None }
         });
-        let sockets: Vec<_> = sockets.collect();
+        let sockets: HashSet<_> = sockets.collect();
         if sockets.is_empty() {
             continue;
         }
         let Some(owner) = describe(&process, daemon) else { continue };
         for inode in sockets {
-            let known = owners.get(&inode).map(|known| rank(known.kind));
-            if known.is_none_or(|known| rank(owner.kind) < known) {
-                owners.insert(inode, owner.clone());
-            }
+            owners.entry(inode).or_default().push(owner.clone());
         }
     }
-    owners
-}
-
-fn rank(kind: OwnerKind) -> u8 {
-    match kind {
-        OwnerKind::Nodegate => 0,
-        OwnerKind::Original => 1,
-        OwnerKind::Other => 2,
-        OwnerKind::Manager => 3,
+    for owners in owners.values_mut() {
+        owners.sort_by_key(|owner| owner.kind);
     }
+    owners
 }
 
 fn describe(process: &Process, daemon: &str) -> Option<Owner> {
@@ -99,7 +112,9 @@ fn describe(process: &Process, daemon: &str) -> Option<Owner> {
     let kind = kind(pid, &program, &command, daemon);
     let shown: String =
         command.join(" ").chars().filter(|c| !c.is_control()).take(MAX_COMMAND_CHARS).collect();
-    Some(Owner { pid, command: if shown.is_empty() { program } else { shown }, kind })
+    let groups = process.cgroups().map(|groups| groups.0).unwrap_or_default();
+    let groups = groups.iter().flat_map(|group| group.pathname.split('/')).map(str::to_owned).collect();
+    Some(Owner { pid, command: if shown.is_empty() { program } else { shown }, kind, groups })
 }
 
 /// The program decides; its arguments only where the program is an interpreter of the original.
@@ -145,8 +160,32 @@ mod tests {
     fn the_own_socket_is_found() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let found = listening_ports("pveproxy").unwrap();
-        let own = found.iter().find(|port| port.address == address).unwrap();
-        assert_eq!(own.owner.as_ref().map(|owner| owner.pid), Some(std::process::id()));
+        let find = || listening_ports("pveproxy").unwrap().into_iter().find(|port| port.address == address);
+        let own = find().unwrap();
+        assert_eq!(own.owner().map(|owner| owner.pid), Some(std::process::id()));
+        assert!(own.is_foreign_to("a.service"), "{:?}", own.owners);
+        drop(listener);
+        assert!(find().is_none());
+    }
+
+    #[test]
+    fn a_port_of_several_owners_is_explained() {
+        let owner = |kind, group: &str| Owner {
+            pid: 7,
+            command: String::new(),
+            kind,
+            groups: vec![String::new(), "system.slice".to_owned(), group.to_owned()],
+        };
+        let port = |owners| ListeningPort {
+            address: std::net::SocketAddr::from(([0, 0, 0, 0], 8006)),
+            user: "root".to_owned(),
+            owners,
+        };
+        let manager = || owner(OwnerKind::Manager, "init.scope");
+        let activated = port(vec![owner(OwnerKind::Original, "a.service"), manager()]);
+        assert_eq!(activated.owner().map(|owner| owner.kind), Some(OwnerKind::Original));
+        assert!(!activated.is_foreign_to("a.service") && activated.is_foreign_to("b.service"));
+        assert!(port(vec![manager()]).is_foreign_to("a.service"));
+        assert!(!port(Vec::new()).is_foreign_to("a.service"), "an unknown owner is no foreign one");
     }
 }
