@@ -96,6 +96,9 @@ pub(in crate::cli) fn examine(config: Config) -> Checked {
     Checked { lines: settings.chain(listed).chain(table).collect(), report, errors, warnings, certificates }
 }
 
+/// The key of the warnings about missing directories.
+pub(super) const MISSING_DIRECTORY_KEY: &str = "product.directory";
+
 /// The application that `run` would serve with, if it can serve.
 struct CheckedApp {
     app: Result<App, Config>,
@@ -148,7 +151,7 @@ fn missing_files(app: &App) -> Vec<Diagnostic> {
         let path = state.config.root.path(&directory.path);
         if !path.is_dir() {
             let message = format!("{} is served from {}, which is missing", directory.url, path.display());
-            problems.push(Diagnostic::warning(ValueOrigin::Profile, "product.directory", message));
+            problems.push(Diagnostic::warning(ValueOrigin::Profile, MISSING_DIRECTORY_KEY, message));
         }
     }
     problems.extend(page_problems(app));

@@ -66,10 +66,14 @@ impl Unit {
         self.get("ExecStart").contains(PROGRAM)
     }
 
-    /// Drop-ins of the admin: those of packages lie below `/usr/lib` or `/lib`.
+    /// Drop-ins of the admin: those of packages lie below `/usr/lib` or `/lib`, and those of a takeover are named for
+    /// nodegate.
     fn own_drop_ins(&self) -> Vec<&str> {
-        let all = self.get("DropInPaths").split_whitespace();
-        all.filter(|path| !path.starts_with("/usr/lib/") && !path.starts_with("/lib/")).collect()
+        let is_own = |path: &&str| {
+            !["/usr/lib/", "/lib/"].iter().any(|folder| path.starts_with(folder))
+                && !path.rsplit('/').next().is_some_and(|name| name.starts_with("nodegate"))
+        };
+        self.get("DropInPaths").split_whitespace().filter(is_own).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Level};
 use super::subject::Subject;
-use crate::cli::check::Checked;
+use crate::cli::check::{Checked, MISSING_DIRECTORY_KEY};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 
 pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
@@ -23,8 +23,11 @@ pub(super) fn unusable(profile: &str, problems: &[Diagnostic]) -> Vec<Finding> {
 }
 
 fn evaluate(subject: &Subject, checked: &Checked) -> Vec<Finding> {
-    let mut findings: Vec<_> =
-        checked.errors.iter().chain(&checked.warnings).map(|problem| of_problem(subject, problem)).collect();
+    let is_directory = |problem: &&Diagnostic| problem.key == MISSING_DIRECTORY_KEY;
+    let (directories, others): (Vec<_>, Vec<_>) = checked.warnings.iter().partition(is_directory);
+    let problems = checked.errors.iter().chain(others);
+    let mut findings: Vec<_> = problems.map(|problem| of_problem(subject, problem)).collect();
+    findings.extend(missing_directories(subject, &directories));
     if findings.iter().all(|finding| finding.level != Level::Error) {
         findings.push(Finding::ok(format!("{} settings are good", checked.lines.len())));
     }
@@ -35,6 +38,18 @@ fn evaluate(subject: &Subject, checked: &Checked) -> Vec<Finding> {
             .map(|certificate| Finding::ok(format!("certificate {}", certificate.file))),
     );
     findings
+}
+
+/// One finding for all: a package that is not installed lacks several.
+fn missing_directories(subject: &Subject, warnings: &[&Diagnostic]) -> Option<Finding> {
+    let (first, more) = warnings.split_first()?;
+    let what = match more.len() {
+        0 => first.message.clone(),
+        count => format!("{}; so are {count} more of the profile's directories", first.message),
+    };
+    let mend =
+        format!("install the packages of the product that have them; the list: {}", subject.command("check"));
+    Some(Finding::warning(what).because("clients get 404 for the files in them").mend(mend))
 }
 
 /// The message of `check` has file, line and key.
@@ -59,5 +74,27 @@ fn of_problem(subject: &Subject, problem: &Diagnostic) -> Finding {
             .mend(mend)
     } else {
         Finding::warning(problem.to_string()).because("nodegate serves in spite of it").mend(mend)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_directories_are_one_finding() {
+        let subject = Subject::of_test("pve");
+        let warning = |url: &str| {
+            let message = format!("{url} is served from /srv{url}, which is missing");
+            Diagnostic::warning(ValueOrigin::Profile, MISSING_DIRECTORY_KEY, message)
+        };
+        let warnings = ["/a/", "/b/", "/c/"].map(warning);
+        let warnings: Vec<_> = warnings.iter().collect();
+        let what = |warnings| missing_directories(&subject, warnings).map(|finding| finding.what);
+        assert_eq!(what(&[]), None);
+        let one = "/a/ is served from /srv/a/, which is missing";
+        assert_eq!(what(&warnings[..1]).as_deref(), Some(one));
+        let expected = format!("{one}; so are 2 more of the profile's directories");
+        assert_eq!(what(&warnings), Some(expected));
     }
 }

@@ -91,9 +91,17 @@ impl Subject {
         self.config.root.is_system()
     }
 
-    /// A command of nodegate for this profile.
+    /// A command of nodegate for this profile, with the options of this run.
     pub(super) fn command(&self, verb: &str) -> String {
-        format!("nodegate {verb} {}", self.profile)
+        let mut command = format!("nodegate {verb} {}", self.profile);
+        if !self.is_system() {
+            let directory = quoted(&self.config.root.directory().to_string_lossy());
+            command.extend([" --root ", directory.as_str()]);
+        }
+        for set in &self.options.sets {
+            command.extend([" --set ", quoted(set).as_str()]);
+        }
+        command
     }
 
     /// The unit that serves this product: that of the daemon that nodegate replaces, if it is installed.
@@ -106,6 +114,16 @@ impl Subject {
         } else {
             format!("nodegate@{}.service", self.config.product.name)
         }
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 
@@ -125,5 +143,22 @@ fn ask(config: &Config) -> StatusAnswer {
         Ok(ControlResponse::Status(report)) => StatusAnswer::Running(report),
         Ok(_) => StatusAnswer::Silent(text("an answer that is no status")),
         Err(error) => StatusAnswer::Silent(text(&io_message(&error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::root::RootDirectory;
+
+    #[test]
+    fn commands_have_the_options_of_the_run() {
+        assert_eq!(Subject::of_test("pve").command("check"), "nodegate check pve");
+        let sets = vec!["listen.port=8007".to_owned(), "acl.deny_from=a b'c".to_owned()];
+        let options = ConfigSources { root: RootDirectory::new("/srv/x".into()), sets };
+        let subject = Subject::new(Config::load("pve", &options).unwrap(), "pve", &options);
+        let expected =
+            "nodegate reload pve --root /srv/x --set listen.port=8007 --set 'acl.deny_from=a b'\\''c'";
+        assert_eq!(subject.command("reload"), expected);
     }
 }

@@ -72,7 +72,9 @@ fn units_and_drop_ins_have_findings() {
     let found = Found::of(&mut system.doctor());
     let undone =
         found.one("warning", "service", "is not whole: ProtectSystem=no (/etc/systemd/system/trialproxy");
-    assert!(undone["mend"].as_str().unwrap().contains("systemctl cat trialproxy.service"), "{undone}");
+    let mend = undone["mend"].as_str().unwrap();
+    assert!(mend.starts_with("sed -i -E '/^(ProtectSystem)=/d' /etc/systemd/system/trialproxy"), "{undone}");
+    assert!(mend.ends_with("systemctl restart trialproxy.service"), "{undone}");
     found.one("error", "service", "the original trialproxy runs in its place");
     found.one("ok", "clock", "the clock is synchronised");
     assert_eq!(found.code, 1);

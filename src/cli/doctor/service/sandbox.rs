@@ -35,12 +35,10 @@ pub(super) const PROPERTIES: &[&str] = &[
 ];
 
 pub(super) fn evaluate(unit: &Unit) -> Vec<Finding> {
-    let undone: Vec<_> = EXPECTED
-        .iter()
-        // An older systemd does not know every property.
-        .filter(|(name, value)| unit.0.get(*name).is_some_and(|found| found != value))
-        .map(|(name, _)| format!("{name}={}", shown(unit.get(name))))
-        .collect();
+    // An older systemd does not know every property.
+    let is_undone = |(name, value): &&(&str, &str)| unit.0.get(*name).is_some_and(|found| found != value);
+    let names: Vec<_> = EXPECTED.iter().filter(is_undone).map(|(name, _)| *name).collect();
+    let undone: Vec<_> = names.iter().map(|name| format!("{name}={}", shown(unit.get(name)))).collect();
     let mut findings = Vec::new();
     if undone.is_empty() {
         findings.push(Finding::ok(format!("the sandbox of {} is in effect", unit.name())));
@@ -54,7 +52,7 @@ pub(super) fn evaluate(unit: &Unit) -> Vec<Finding> {
                 undone.join(", ")
             ))
             .because("if a flaw of nodegate is used, more of this machine can be reached than necessary")
-            .mend(format!("systemctl cat {0}; systemctl edit {0}", unit.name())),
+            .mend(mend(unit, &names, &own)),
         );
     }
     if matches!(unit.get("User"), "" | "root") {
@@ -65,6 +63,19 @@ pub(super) fn evaluate(unit: &Unit) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// Removes the lines from the drop-ins of the admin.
+fn mend(unit: &Unit, names: &[&str], own: &[&str]) -> String {
+    if own.is_empty() {
+        return format!("systemctl cat {}", unit.name());
+    }
+    let lines = names.join("|");
+    format!(
+        "sed -i -E '/^({lines})=/d' {} && systemctl daemon-reload && systemctl restart {}",
+        own.join(" "),
+        unit.name()
+    )
 }
 
 /// A set of many capabilities would fill the line.
