@@ -160,7 +160,8 @@ sub served {
         my $error = load($service);
         die "$error\n" if defined($error);
         my $prepare = $service->can('init') or die "$service has no init\n";
-        my $self = bless({ nodename => node_name(), debug => 0 }, $service);
+        my ($name) = $service =~ /(\w+)$/;
+        my $self = bless({ name => $name, nodename => node_name(), debug => 0 }, $service);
         no strict 'refs';
         no warnings 'redefine';
         local *{"${service}::create_reusable_socket"} = sub { return undef };

@@ -80,10 +80,17 @@ fn explain(config: &Config, method: &Method, path: &str) -> Result<String, Strin
     Ok(format!("{route} {access} {}{table}", reason(&route, &api)))
 }
 
-/// The line of the route table that decides about a call, or that none does.
+/// The line of the route table that decides about a call, or that none does. Also whether it adds a file.
 fn in_table(config: &Config, method: &Method, target: &RequestTarget) -> Option<String> {
-    let RequestTarget::Api(api) = target else { return None };
-    let (path, source) = (api.joined(), &config.routes.source);
+    let source = &config.routes.source;
+    let api = match target {
+        RequestTarget::Api(api) => api,
+        RequestTarget::Path(path) if config.routes.table.added.serves(path) => {
+            return Some(format!(" (added by {source})"));
+        }
+        RequestTarget::Path(_) | RequestTarget::NoSuchUri => return None,
+    };
+    let path = api.joined();
     Some(match config.routes.table.find(verb(method), &path) {
         Some(found) => format!(" ({}, by {source})", found.template),
         None if *source == RouteSource::Absent => " (general rule, without a route table)".to_owned(),

@@ -108,7 +108,12 @@ impl LoadedRoutes {
         };
         let packages =
             if packages.is_empty() { String::new() } else { format!(" ({})", packages.join(", ")) };
-        format!("{} methods, {origin}{packages}", self.table.methods().len())
+        let added = match self.table.added.len() {
+            0 => String::new(),
+            1 => "; adds 1 directory or file".to_owned(),
+            count => format!("; adds {count} directories and files"),
+        };
+        format!("{} methods, {origin}{packages}{added}", self.table.methods().len())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reads the configuration into types once: the profile, the layers of settings on top of it, and their problems.
 
+pub mod added_files;
 mod auth;
 mod compare;
 pub mod diagnostic;
@@ -32,7 +33,7 @@ use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 pub use difference::ConfigDifference;
 use layers::{ResolvedValue, SettingsLayers};
 use loaded_routes::LoadedRoutes;
-use product::Product;
+use product::{DirectoryRules, Product, SingleFile};
 use profile::{FileText, profile_text, read_profile, route_table};
 use root::RootDirectory;
 use setting::Setting;
@@ -152,6 +153,16 @@ impl Config {
         let root = root.clone();
         let listener_keys = listener_keys(&layers);
         Ok(Self { product, settings, root, routes, own_port, problems, files, effective, listener_keys })
+    }
+
+    /// The directories to serve: those of the profile, and those that the route table adds.
+    pub fn directories(&self) -> impl Iterator<Item = &DirectoryRules> {
+        self.routes.table.added.with_directories(&self.product.directory)
+    }
+
+    /// The single files to serve, like `directories`.
+    pub fn single_files(&self) -> impl Iterator<Item = &SingleFile> {
+        self.routes.table.added.with_files(&self.product.file)
     }
 
     /// The layer that gave a setting its value.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use matchit::{Params, Router};
 
+use crate::config::added_files::AddedFiles;
+
 /// The methods of an API. The product answers others with 501.
 const VERBS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 /// Begins a comment that names a package and its version.
@@ -118,6 +120,7 @@ pub struct RouteTable {
     open_path: Option<String>,
     /// the packages that it was made from, each with its version
     pub made_from: BTreeMap<String, String>,
+    pub added: AddedFiles,
 }
 
 impl RouteTable {
@@ -138,6 +141,9 @@ impl RouteTable {
     fn add_line(&mut self, line: &str) -> Result<(), String> {
         if let Some((package, version)) = line.strip_prefix(MADE_FROM).and_then(|rest| rest.split_once(' ')) {
             self.made_from.insert(package.to_owned(), version.trim().to_owned());
+        }
+        if let Some(added) = self.added.add_line(line) {
+            return added;
         }
         let mut words = line.split_whitespace();
         let Some(path) = words.next().filter(|word| !word.starts_with('#')) else { return Ok(()) };

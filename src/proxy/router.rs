@@ -64,13 +64,13 @@ impl RouteRules {
     /// The destinations of a configuration.
     pub fn new(config: &Config) -> Self {
         let (product, settings, root) = (&config.product, &config.settings, &config.root);
-        let directories = product.directory.iter().map(|directory| DirectoryRules {
+        let directories = config.directories().map(|directory| DirectoryRules {
             url: directory.url.clone(),
             path: root.path(&directory.path),
             links: directory.links.iter().map(|link| root.path(link)).collect(),
         });
         let file = |file: &SingleFile| SingleFile { url: file.url.clone(), path: root.path(&file.path) };
-        let files = product.file.iter().map(file).collect();
+        let files = config.single_files().map(file).collect();
         Self {
             table: Arc::clone(&config.routes.table),
             pages: product.page.iter().map(|page| page.url.clone()).collect(),

@@ -138,7 +138,6 @@ fn build(config: Config) -> CheckedApp {
 /// Problems that do not prevent a start.
 fn missing_files(app: &App) -> Vec<Diagnostic> {
     let state = &app.state;
-    let product = &state.config.product;
     let keys = state.authenticator.iter().flat_map(Authenticator::file_errors);
     let secret = app.handlers.tunnels.iter().filter_map(TunnelRules::file_error);
     let mut problems: Vec<_> = keys
@@ -147,19 +146,28 @@ fn missing_files(app: &App) -> Vec<Diagnostic> {
             Diagnostic::warning(ValueOrigin::Profile, "product", format!("no login is possible: {error}"))
         })
         .collect();
-    for directory in &product.directory {
-        let path = state.config.root.path(&directory.path);
-        if !path.is_dir() {
-            let message = format!("{} is served from {}, which is missing", directory.url, path.display());
-            problems.push(Diagnostic::warning(ValueOrigin::Profile, MISSING_DIRECTORY_KEY, message));
-        }
-    }
+    problems.extend(missing_directories(&state.config));
     problems.extend(page_problems(app));
     if let Some(error) = app.handlers.uploads.as_ref().and_then(|uploads| uploads.problem()) {
         let message = format!("no upload is possible: {error}");
         problems.push(Diagnostic::warning(ValueOrigin::Profile, "product.upload.spool", message));
     }
     problems
+}
+
+fn missing_directories(config: &Config) -> impl Iterator<Item = Diagnostic> {
+    let missing = config.directories().filter(|directory| !config.root.path(&directory.path).is_dir());
+    missing.map(|directory| {
+        let path = config.root.path(&directory.path);
+        let message = format!("{} is served from {}, which is missing", directory.url, path.display());
+        match config.routes.source.file() {
+            Some(table) if config.routes.table.added.serves(&directory.url) => {
+                let origin = ValueOrigin::File { path: table.to_owned(), line: None };
+                Diagnostic::warning(origin, "routes.file", message)
+            }
+            Some(_) | None => Diagnostic::warning(ValueOrigin::Profile, MISSING_DIRECTORY_KEY, message),
+        }
+    })
 }
 
 /// Pages that fail for users. Pages that nodegate cannot render are requested from the worker.

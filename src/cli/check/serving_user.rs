@@ -86,7 +86,7 @@ fn files(config: &Config, served: &[PathBuf]) -> Vec<(PathBuf, FileUse)> {
     let nodes = product.nodes.iter().map(|nodes| &nodes.file);
     let requests = gate_files(product).into_iter().chain(connect).chain(nodes);
     let templates = product.page.iter().flat_map(|page| &page.template).map(|choice| &choice.file);
-    let single = product.file.iter().map(|file| &file.path);
+    let single = config.single_files().map(|file| &file.path);
     let of_product = (requests.map(|path| (path, FileUse::Requests)))
         .chain(realm_files(config).map(|path| (path, FileUse::Realms)))
         .chain(templates.map(|path| (path, FileUse::Page)))

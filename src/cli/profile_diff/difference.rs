@@ -1,11 +1,13 @@
 //! The differences between the installed product on one side, the route table and the profile in use on the other.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::consequence::{self, Consequence, ServingRules};
 use super::installed::{InstalledProduct, ServedKind, ServedPath};
+use super::page_links;
 use crate::config::Config;
+use crate::config::added_files::AddedFiles;
 use crate::config::route_table::ApiMethod;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,6 +50,8 @@ pub(super) fn find(config: &Config, installed: &InstalledProduct) -> Vec<Differe
     let mut found = of_routes(config, installed);
     let served = installed.served.iter().filter_map(|served| of_served(config, served));
     found.extend(served);
+    let loaded = page_links::find(config, &found);
+    found.extend(loaded);
     found.sort_by_key(|difference| !difference.consequence.fails);
     found
 }
@@ -121,41 +125,95 @@ fn of_installed(
     }
 }
 
-/// A directory, file or page that the profile does not have, or has at another place. What only the profile has is no
-/// difference: the product's HTTP server adds some by itself, and `nodegate check` names missing ones.
+/// A directory, file or page that is not served, or from another place. What only the profile has is no difference: the
+/// product's HTTP server adds some by itself, and `nodegate check` names missing ones.
 fn of_served(config: &Config, served: &ServedPath) -> Option<Difference> {
     let ServedPath { kind, url, path } = served;
-    let product = &config.product;
-    let ours = match kind {
-        ServedKind::Directory => {
-            product.directory.iter().find(|ours| same_url(&ours.url, url)).map(|ours| ours.path.as_path())
-        }
-        ServedKind::File => product.file.iter().find(|ours| ours.url == *url).map(|ours| ours.path.as_path()),
-        ServedKind::Page if product.page.iter().any(|ours| ours.url == *url) => return None,
-        ServedKind::Page => None,
+    let ours = match place(config, &config.routes.table.added, served) {
+        ServedPlace::Same => return None,
+        ServedPlace::Other(ours) => Some(ours.display().to_string()),
+        ServedPlace::Nowhere => None,
     };
-    let real = |path: &Path| config.root.path(path);
-    let is_missing = *kind != ServedKind::Page && !real(Path::new(path)).exists();
-    if is_missing || ours.is_some_and(|ours| same_file(&real(ours), &real(Path::new(path)))) {
-        return None;
-    }
-    let text = match (kind, ours) {
+    let text = match (kind, &ours) {
         (ServedKind::Directory, None) => "nodegate answers 404 below this URL",
-        (_, None) => "nodegate answers 404",
+        (ServedKind::File, None) => "nodegate answers 404",
+        (ServedKind::Page, None) => "nodegate answers 404, also with the new table: the profile decides",
         (_, Some(_)) => "nodegate serves the old place",
     };
     Some(Difference {
         change: if ours.is_some() { Change::Changed } else { Change::New },
         part: DifferentPart::Served(*kind),
         name: url.clone(),
-        ours: ours.map(|ours| ours.display().to_string()),
+        ours,
         installed: Some(path.clone()),
-        consequence: Consequence {
-            fails: true,
-            text: format!("{text}, also with the new table: the profile decides"),
-        },
-        with_new_table: None,
+        consequence: Consequence { fails: true, text: text.to_owned() },
+        with_new_table: (*kind != ServedKind::Page).then(|| format!("served from {path}")),
     })
+}
+
+/// The directories and files that the profile does not have, as lines of a route table.
+pub(super) fn added_lines(config: &Config, installed: &InstalledProduct) -> Vec<String> {
+    let none = AddedFiles::default();
+    let missing = installed.served.iter().filter(|served| {
+        served.kind != ServedKind::Page && !matches!(place(config, &none, served), ServedPlace::Same)
+    });
+    let lines = missing.map(|served| {
+        let url = served.url.trim_end_matches('/');
+        let path = plain_path(Path::new(&served.path));
+        match served.kind {
+            ServedKind::Directory => format!("directory {url}/ {}", path.display()),
+            ServedKind::File | ServedKind::Page => format!("file {url} {}", path.display()),
+        }
+    });
+    // A line that no table may have is left out, such as a directory at `x/`.
+    lines.filter(|line| matches!(AddedFiles::default().add_line(line), Some(Ok(())))).collect()
+}
+
+/// Whether something of the product is served.
+enum ServedPlace<'a> {
+    Same,
+    Other(&'a Path),
+    Nowhere,
+}
+
+/// A directory or file that does not exist counts as served: there is nothing to serve.
+fn place<'a>(config: &'a Config, added: &'a AddedFiles, served: &ServedPath) -> ServedPlace<'a> {
+    let ServedPath { kind, url, path } = served;
+    let product = &config.product;
+    let ours = match kind {
+        ServedKind::Directory => {
+            let mut known = added.with_directories(&product.directory);
+            known.find(|ours| same_url(&ours.url, url)).map(|ours| ours.path.as_path())
+        }
+        ServedKind::File => {
+            let mut known = added.with_files(&product.file);
+            known.find(|ours| ours.url == *url).map(|ours| ours.path.as_path())
+        }
+        ServedKind::Page if product.page.iter().any(|ours| ours.url == *url) => return ServedPlace::Same,
+        ServedKind::Page => return ServedPlace::Nowhere,
+    };
+    let installed = config.root.path(path);
+    match ours {
+        _ if !installed.exists() => ServedPlace::Same,
+        Some(ours) if same_file(&config.root.path(ours), &installed) => ServedPlace::Same,
+        Some(ours) => ServedPlace::Other(ours),
+        None => ServedPlace::Nowhere,
+    }
+}
+
+/// Without `.` and `..`.
+fn plain_path(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => (),
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    plain
 }
 
 fn same_url(one: &str, other: &str) -> bool {
@@ -177,12 +235,20 @@ mod tests {
     use crate::config::root::RootDirectory;
     use crate::config::route_table::parse_method;
 
-    /// A table, a machine with a few directories, and the installed product.
     fn differences(
         table: &str,
         routes: &[(&str, &str)],
         served: &[(ServedKind, &str, &str)],
     ) -> Vec<Difference> {
+        compare(table, routes, served).0
+    }
+
+    /// A table, a machine with a few directories, and the installed product. Returns also the lines of a new table.
+    fn compare(
+        table: &str,
+        routes: &[(&str, &str)],
+        served: &[(ServedKind, &str, &str)],
+    ) -> (Vec<Difference>, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("x.routes"), table).unwrap();
         for existing in ["new", "js", "css"] {
@@ -207,7 +273,7 @@ mod tests {
                 path: (*path).to_owned(),
             })
             .collect();
-        find(&config, &installed)
+        (find(&config, &installed), added_lines(&config, &installed))
     }
 
     fn names(found: &[Difference]) -> Vec<(Change, &str, Option<&str>, Option<&str>)> {
@@ -241,14 +307,27 @@ mod tests {
     fn directories_and_pages_are_compared() {
         let served = [
             (ServedKind::Directory, "/js/", "/js/"),
-            (ServedKind::Directory, "/new/", "/new/"),
+            (ServedKind::Directory, "/new/", "/css/../new/"),
             (ServedKind::Directory, "/missing/", "/missing/"),
             (ServedKind::Page, "/", ""),
         ];
-        let found = differences("/a GET\n", &[("GET", "/a")], &served);
-        let expected = [(Change::New, "/new/", None, Some("/new/")), (Change::New, "/", None, Some(""))];
+        let (found, lines) = compare("/a GET\n", &[("GET", "/a")], &served);
+        let expected =
+            [(Change::New, "/new/", None, Some("/css/../new/")), (Change::New, "/", None, Some(""))];
         assert_eq!(names(&found), expected);
-        let found = differences("/a GET\n", &[("GET", "/a")], &[(ServedKind::Directory, "/js/", "/css")]);
+        assert_eq!(lines, ["directory /new/ /new"]);
+        let (found, lines) =
+            compare("/a GET\n", &[("GET", "/a")], &[(ServedKind::Directory, "/js/", "/css")]);
         assert_eq!(names(&found), [(Change::Changed, "/js/", Some("/js"), Some("/css"))]);
+        assert_eq!(lines, ["directory /js/ /css"]);
+    }
+
+    #[test]
+    fn added_directories_are_no_difference() {
+        let table = "directory /new/ /new\ndirectory /js/ /css\n/a GET\n";
+        let served = [(ServedKind::Directory, "/new/", "/new/"), (ServedKind::Directory, "/js/", "/css")];
+        let (found, lines) = compare(table, &[("GET", "/a")], &served);
+        assert!(found.is_empty(), "{found:?}");
+        assert_eq!(lines, ["directory /new/ /new", "directory /js/ /css"], "the next table has them too");
     }
 }

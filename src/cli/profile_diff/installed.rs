@@ -53,7 +53,7 @@ impl InstalledProduct {
     pub(super) fn read(config: &Config, limit: Duration) -> Result<Self, String> {
         let text = run_program(config, limit)?;
         let mut installed = Self::parse(&text)?;
-        let table = table_file::render(&config.product.name, &installed);
+        let table = table_file::render(&config.product.name, &installed, &[]);
         RouteTable::parse(&table).map_err(|problems| {
             let problems = problems.iter().map(|problem| problem.message.clone());
             format!("its API cannot be a route table: {}", problems.collect::<Vec<_>>().join("; "))

@@ -3,6 +3,7 @@
 mod consequence;
 mod difference;
 mod installed;
+mod page_links;
 mod report;
 mod table_file;
 
@@ -47,7 +48,10 @@ pub fn run(profile: &str, options: &ConfigSources, wanted: &ProfileDiffOptions) 
         Err(error) => return not_compared(&config, wanted, &error),
     };
     let report = DiffReport::new(profile, &config, &installed);
-    let written = wanted.write.as_ref().map(|file| table_file::write(file, profile, &installed));
+    let written = wanted.write.as_ref().map(|file| {
+        let added = difference::added_lines(&config, &installed);
+        table_file::write(file, &table_file::render(profile, &installed, &added))
+    });
     if let (Some(Err(error)), Some(file)) = (&written, &wanted.write) {
         return not_compared(&config, wanted, &format!("{} cannot be written: {error}", file.display()));
     }

@@ -99,7 +99,10 @@ impl<'a> DiffReport<'a> {
                 path.display()
             );
         }
-        if self.differences.iter().all(|difference| difference.part != DifferentPart::Route) {
+        let is_mended = |difference: &Difference| {
+            difference.change == Change::Gone || difference.with_new_table.is_some()
+        };
+        if !self.differences.iter().any(is_mended) {
             return String::new();
         }
         let file =

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::installed::InstalledProduct;
 
-/// Every user may read it: the serving user reads it at each reload.
+/// Every user may read it, whatever the umask is: the serving user reads it at each reload.
 const MODE: u32 = 0o644;
+const DIRECTORY_MODE: u32 = 0o755;
 
-/// A line for each path, as docs/reference/profile.md describes it.
-pub(super) fn render(profile: &str, installed: &InstalledProduct) -> String {
+/// A line for each path, as docs/reference/profile.md describes it. `added` are the lines of directories and files.
+pub(super) fn render(profile: &str, installed: &InstalledProduct, added: &[String]) -> String {
     let mut paths: BTreeMap<&str, String> = BTreeMap::new();
     for ((path, verb), method) in &installed.methods {
         let flags = method.flags();
@@ -25,20 +26,35 @@ pub(super) fn render(profile: &str, installed: &InstalledProduct) -> String {
     for (package, version) in &installed.packages {
         let _ = writeln!(text, "# made from {package} {version}");
     }
+    for line in added {
+        let _ = writeln!(text, "{line}");
+    }
     for (path, methods) in paths {
         let _ = writeln!(text, "{path}{methods}");
     }
     text
 }
 
-/// Writes the file completely or not at all. An existing file is replaced.
-pub(super) fn write(path: &Path, profile: &str, installed: &InstalledProduct) -> io::Result<()> {
+/// Writes the file completely or not at all. An existing file is replaced, and a missing directory is made: the one for
+/// settings is not part of a package.
+pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        make_directory(directory)?;
+    }
     let new = beside(path)?;
-    let written = write_new(&new, &render(profile, installed)).and_then(|()| fs::rename(&new, path));
+    let written = write_new(&new, text).and_then(|()| fs::rename(&new, path));
     if written.is_err() {
         let _ = fs::remove_file(&new);
     }
     written
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn beside(path: &Path) -> io::Result<PathBuf> {
@@ -49,7 +65,7 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
-    file.set_permissions(Permissions::from_mode(MODE))?; // whatever the umask is
+    file.set_permissions(Permissions::from_mode(MODE))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
@@ -72,9 +88,15 @@ mod tests {
     #[test]
     fn the_file_is_a_route_table() {
         let installed = installed(&[("PUT:pn", "/b/{x}"), ("GET", "/b/{x}"), ("GET:o", "/a")]);
-        let text = render("p", &installed);
+        let text = render("p", &installed, &["directory /new/ /usr/share/new".to_owned()]);
         let lines: Vec<_> = text.lines().skip(1).collect();
-        assert_eq!(lines, ["# made from some-package 1.2-3", "/a GET:o", "/b/{x} GET PUT:pn"]);
+        let expected = [
+            "# made from some-package 1.2-3",
+            "directory /new/ /usr/share/new",
+            "/a GET:o",
+            "/b/{x} GET PUT:pn",
+        ];
+        assert_eq!(lines, expected);
         let table = RouteTable::parse(&text).unwrap();
         assert_eq!((table.methods().len(), table.made_from["some-package"].as_str()), (3, "1.2-3"));
     }
@@ -82,12 +104,12 @@ mod tests {
     #[test]
     fn a_file_is_replaced_as_a_whole() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("x.routes");
+        let path = directory.path().join("made/x.routes");
         for _ in 0..2 {
-            write(&path, "p", &installed(&[("GET", "/a")])).unwrap();
-            assert!(fs::read_to_string(&path).unwrap().ends_with("/a GET\n"));
+            write(&path, "/a GET\n").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "/a GET\n");
         }
-        assert!(write(&directory.path().join("missing/x"), "p", &installed(&[("GET", "/a")])).is_err());
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no file is left over");
+        assert!(write(&directory.path().join("missing/y/x"), "").is_err());
+        assert_eq!(fs::read_dir(directory.path().join("made")).unwrap().count(), 1, "no file is left over");
     }
 }

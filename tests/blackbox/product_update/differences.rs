@@ -116,3 +116,17 @@ fn the_profile_decides_about_logins() {
     assert_eq!((code, &call["fails"]), (1, &json!(true)));
     assert!(call["follows"].as_str().unwrap().contains("product.auth.open"), "{call}");
 }
+
+/// A page shows a missing directory also if the product's modules do not.
+#[test]
+fn files_that_pages_load_are_looked_up() {
+    let installed = InstalledSite::new(Product::Pve);
+    let page =
+        "<script src=\"/pve2/js/known.js\"></script><script src=\"/pve5/new.js?ver=[% version %]\"></script>";
+    installed.site.write("/usr/share/pve-manager/index.html.tpl", page);
+    let (code, report) = installed.diff_json(&[]);
+    assert_eq!((code, report["differences"].as_array().unwrap().len()), (1, 1), "{report:#}");
+    let file = found(&report, "/pve5/new.js");
+    assert_eq!((&file["part"], &file["fails"]), (&json!("file"), &json!(true)), "{file}");
+    assert_eq!(file["installed"], "loaded by /usr/share/pve-manager/index.html.tpl");
+}

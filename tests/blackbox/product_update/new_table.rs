@@ -73,6 +73,56 @@ fn the_new_table_decides_where_calls_go() {
     assert_eq!(called(site, &worker, &gate), "worker", "the built-in table again");
 }
 
+/// The status and the body of a file by curl.
+fn fetched(gate: &Nodegate, url: &str) -> (String, String) {
+    let output = Command::new("curl")
+        .args(["-sk", "--max-time", "30", "-w", "\\n%{http_code}"])
+        .arg(format!("https://127.0.0.1:{}{url}", gate.port()))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (body, status) = text.rsplit_once('\n').unwrap();
+    (status.to_owned(), body.to_owned())
+}
+
+#[test]
+fn new_directories_are_served_by_the_setting() {
+    let installed = InstalledSite::new(Product::Pve);
+    let site = &installed.site;
+    installed.update(
+        |_| (),
+        "directory /pve2/new/ /usr/share/new\nfile /new.js /usr/share/new/one.js\ndirectory /pve2/js/ /usr/share/js\n",
+    );
+    site.write("/usr/share/new/a.js", "a");
+    site.write("/usr/share/new/one.js", "one");
+    site.write("/usr/share/js/moved.js", "moved");
+    let gate = Nodegate::start(site, &[]);
+    let urls = [("/pve2/new/a.js", "a"), ("/new.js", "one"), ("/pve2/js/moved.js", "moved")];
+    for (url, _) in urls {
+        assert_eq!(fetched(&gate, url).0, "404", "{url}");
+    }
+    let (code, report) = installed.diff_json(&["--write", site.path(TABLE).to_str().unwrap()]);
+    assert_eq!((code, report["differences"].as_array().unwrap().len()), (0, 3), "{report:#}");
+    site.write(SETTINGS, SETTING);
+    reload(&gate, "reloaded changed=\"routes.file\"");
+    for (url, body) in urls {
+        assert_eq!(fetched(&gate, url), ("200".to_owned(), body.to_owned()), "{url}");
+    }
+    let (code, report) = installed.diff_json(&[]);
+    assert_eq!((code, &report["differences"]), (0, &serde_json::json!([])), "{report:#}");
+    let route = ask(site, &gate, &["route", "pve", "GET", "/pve2/new/a.js"]).stdout;
+    assert!(route.ends_with(&format!("(added by {})\n", site.path(TABLE).display())), "{route}");
+    let status = ask(site, &gate, &["status", "pve"]).stdout;
+    assert!(status.contains("of routes.file; adds 3 directories and files\n"), "{status}");
+    std::fs::remove_dir_all(site.path("/usr/share/new")).unwrap();
+    let missing = format!(
+        "{}: routes.file: warning: /pve2/new/ is served from {}, which is missing",
+        site.path(TABLE).display(),
+        site.path("/usr/share/new").display()
+    );
+    Outcome::check(site, &[]).complains(&missing);
+}
+
 #[test]
 fn commands_name_the_table_in_use() {
     let (installed, _worker, gate) = served();

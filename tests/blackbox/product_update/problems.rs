@@ -127,6 +127,10 @@ fn settings_and_profiles_without_a_product_are_named() {
     assert_eq!(wrong.code, 2);
     assert!(wrong.stderr.contains("workers.x: unknown key"), "{wrong:?}");
     let installed = InstalledSite::new(Product::Pve);
-    let file = "/nonexistent/x.routes";
-    not_compared(&installed, &["--write", file], "/nonexistent/x.routes cannot be written: No such file");
+    let file = "/nonexistent/directory/x.routes";
+    not_compared(
+        &installed,
+        &["--write", file],
+        "/nonexistent/directory/x.routes cannot be written: No such file",
+    );
 }

@@ -152,7 +152,7 @@ fn an_unreadable_profile_is_a_named_error() {
     outcome.complains(&format!(
         "{missing}:5: product.kind: unknown key; the keys of [product] are name, daemon, protocol, server, certificate, auth, \
          api, connect, backend, directory, file, page, variable, console, upload, nodes, page_title, route_scope, \
-         compare, doctor, legacy_file, pid_file, routes, coalesce, side_effects, secret_parameters, \
+         compare, doctor, dump, legacy_file, pid_file, routes, coalesce, side_effects, secret_parameters, \
          version_parameters, page_policy, worker_package"
     ));
     outcome.complains(&format!("{missing}:3: product.daemon: is missing: the daemon that nodegate replaces"));

@@ -23,6 +23,7 @@ sub more {
 
 sub configuration {
     my ($self, $lock, $directories, $pages, $list) = @_;
+    die "the daemon has no name\n" if $lock !~ m{/\Q$self->{name}\E\.lck$};
     my $handle = IO::File->new(">>$lock") or die "unable to open lock file '$lock' - $!\n";
     my $socket = $self->create_reusable_socket(8006, undef);
     my %served;
