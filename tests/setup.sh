@@ -91,7 +91,11 @@ install_missing() {
 
 require_rust() {
     type -P cargo >/dev/null || fail "cargo is missing: install Rust (https://rustup.rs), then try again"
-    local tool
+    local tool found wanted
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    found=$(rustc --version | cut -d ' ' -f 2)
+    printf '%s\n' "$wanted" "${found:-0}" | sort --check=quiet --version-sort ||
+        fail "Rust ${found:-?} is too old: nodegate needs $wanted; install it from https://rustup.rs, then try again"
     for tool in "$@"; do
         cargo "$tool" --version >/dev/null 2>&1 || fail "cargo $tool is missing: rustup component add rustfmt clippy"
     done

@@ -140,6 +140,13 @@ impl SettingsLayers {
         })
     }
 
+    /// The place of a setting that the profile gives.
+    pub(super) fn place_in_profile(&self, key: &str) -> Option<ValueOrigin> {
+        let of_profile =
+            |value: &&AssignedValue| value.row.key == key && value.value.origin == ValueOrigin::Profile;
+        self.values.iter().find(of_profile).map(|value| value.place.clone())
+    }
+
     fn read(&mut self, path: &Path) -> Option<Vec<u8>> {
         match std::fs::read(path) {
             Ok(bytes) => Some(bytes),

@@ -140,7 +140,7 @@ impl Config {
         problems.extend(validate::probes_in_api(&product, &settings, &layers));
         problems.extend(validate::listener_problems(&product, &settings, &layers));
         if let Some(path) = &path {
-            name_the_profile(path, &mut problems);
+            name_the_profile(path, &layers, &mut problems);
         }
         let table_file = routes.source.file().map(Path::to_owned);
         let files = [path, table_file, Some(package_file), legacy_file, Some(site_file)];
@@ -223,10 +223,11 @@ impl Config {
     }
 }
 
-/// Problems of a profile file name the file.
-fn name_the_profile(path: &Path, problems: &mut [Diagnostic]) {
+/// Problems of a profile file name the file, and the line of a setting.
+fn name_the_profile(path: &Path, layers: &SettingsLayers, problems: &mut [Diagnostic]) {
     for problem in problems.iter_mut().filter(|problem| problem.origin == ValueOrigin::Profile) {
-        problem.origin = ValueOrigin::File { path: path.to_path_buf(), line: None };
+        let file = || ValueOrigin::File { path: path.to_path_buf(), line: None };
+        problem.origin = layers.place_in_profile(&problem.key).unwrap_or_else(file);
     }
 }
 

@@ -162,7 +162,8 @@ fn profile_errors_name_file_and_key() {
     );
     let outcome = Outcome::ask(site, &["check", profile]);
     assert_eq!(outcome.code, 1);
-    outcome
-        .complains(&format!("{profile}: limits.body: must be a whole number from 0 to 1073741824, not '-1'"));
+    outcome.complains(&format!(
+        "{profile}:1: limits.body: must be a whole number from 0 to 1073741824, not '-1'"
+    ));
     outcome.complains(&format!("{profile}: product.directory: url 'assets' must begin and end with /"));
 }
