@@ -10,6 +10,7 @@ spice_port=${DEMO_SPICE_PORT:-13128}
 pve_daemon_port=${DEMO_PVE_DAEMON_PORT:-18085}
 pmg_daemon_port=${DEMO_PMG_DAEMON_PORT:-18086}
 machine_port=${DEMO_MACHINE_PORT:-61000}
+console_port=${DEMO_CONSOLE_PORT:-5999}
 status_port=${DEMO_STATUS_PORT:-18090}
 root=${DEMO_ROOT:-target/demo}
 bin=${DEMO_BIN:-${CARGO_TARGET_DIR:-target}/debug}
@@ -33,7 +34,8 @@ clean_up() {
 
 refuse_taken_ports() {
     local name
-    for name in pve_port pmg_port spice_port pve_daemon_port pmg_daemon_port machine_port status_port; do
+    for name in pve_port pmg_port spice_port pve_daemon_port pmg_daemon_port machine_port \
+        console_port status_port; do
         if (exec 3<>"/dev/tcp/127.0.0.1/${!name}") 2>/dev/null; then
             fail "port ${!name} is taken; choose another with DEMO_${name^^}=…"
         fi
@@ -93,7 +95,7 @@ start_all() {
     chmod o-r "$root"/etc/pve/local/pve-ssl.key "$root"/etc/pmg/pmg-api.pem
     complete pve /usr/share/pve-manager/index.html.tpl
     complete pmg /usr/share/javascript/pmg-gui/pmg-index.html.tt
-    start standin "$bin/standin" serve "$root" --pve "127.0.0.1:$pve_daemon_port" \
+    start standin "$bin/standin" serve "$root" --console "127.0.0.1:$console_port" --pve "127.0.0.1:$pve_daemon_port" \
         --pmg "127.0.0.1:$pmg_daemon_port" --echo "127.0.0.1:$machine_port"
     wait_for standin "echo on"
     mkdir -p "$root/etc/nodegate"
@@ -126,6 +128,14 @@ $curl -b \"PVEAuthCookie=\$ticket\" $pve/api2/json/version" '"version":"9'
         "token=\$(sed 's/.*\"CSRFPreventionToken\":\"\\([^\"]*\\)\".*/\\1/' <<<\"\$login\")
 $curl -i -b \"PVEAuthCookie=\$ticket\" -H \"CSRFPreventionToken: \$token\" -X PUT -d keyboard=de $pve/api2/json/cluster/options" \
         'HTTP/1.1 200 OK'
+    local machine="$pve/api2/json/nodes/\$(hostname -s)/qemu/100"
+    try "A console, as noVNC opens it: a ticket for its port, then a websocket" \
+        "console=\$($curl -b \"PVEAuthCookie=\$ticket\" -H \"CSRFPreventionToken: \$token\" -d websocket=1 $machine/vncproxy)
+vncticket=\$(sed 's/.*\"ticket\":\"\\([^\"]*\\)\".*/\\1/' <<<\"\$console\")
+port=\$(sed 's/.*\"port\":\"\\([0-9]*\\)\".*/\\1/' <<<\"\$console\")
+upgrade=(-H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==')
+($curl -i -G --max-time 2 -b \"PVEAuthCookie=\$ticket\" \"\${upgrade[@]}\" --data-urlencode \"vncticket=\$vncticket\" -d port=\$port $machine/vncwebsocket; true) &
+sleep 1; $call status pve | grep -A1 consoles; wait \$!" '1 open.*101 Switching Protocols'
     try "A file of the GUI, compressed on the way" \
         "$curl --compressed -D - -o $root/script.js $pve/pve2/js/pvemanagerlib.js" '[Cc]ontent-[Ee]ncoding: '
     try "An address on the deny list (DENY_FROM in $root/etc/default/pveproxy) is rejected" \
@@ -152,6 +162,13 @@ cat <&3; echo; exec 3>&-" '401 invalid ticket'
         "curl -sS http://127.0.0.1:$status_port/ | grep -o '<title>.*</title>'" '<title>'
 
     try "The state of the running process" "$call status pve" "connections"
+    local settings=$root/etc/nodegate/pve.toml
+    try "A reload: one more address is denied" \
+        "cp $settings $root/before; printf '\\n[acl]\\ndeny_from = [\"127.0.0.8\", \"127.0.0.9\"]\\n' >>$settings
+$call reload pve; $call acl pve 127.0.0.8" 'reloaded; changed: acl.deny_from.*127.0.0.8 deny'
+    try "A reload that nodegate reverts, because you do not confirm it within two seconds" \
+        "cp $root/before $settings; $call reload pve --confirm 2; sleep 3; $call status pve | grep 'last reload'" 'reverted'
+    try "The same, confirmed" "$call reload pve --confirm 10 --force; $call confirm pve" 'changed: acl.deny_from.*confirmed'
     try "The start page, which a browser shows at $pve" "$curl $pve/" 'nodegate serves the Proxmox VE demo'
     try "The start page of the Mail Gateway, at $pmg" "$curl $pmg/" 'nodegate serves the Mail Gateway demo'
 }

@@ -4,6 +4,7 @@ mod arguments;
 
 mod acl;
 mod check;
+mod command_line;
 mod compare;
 mod daemon;
 mod doctor;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use nix::sys::signal::Signal;
 
+use super::command_line::command_line;
 use super::{CommandResult, NOT_RUNNING, complain, fail, locate, say};
 use crate::admin::client::ControlClient;
 use crate::admin::protocol::{self, ControlRequest, ControlResponse};
@@ -35,10 +36,10 @@ fn send(profile: &str, options: &ConfigSources, request: ControlRequest) -> Comm
         }
     };
     let answer = client.ask(request).map_err(|error| fail(&format!("no answer: {error}")))?;
-    Ok(print_response(&config.product.name, request, answer))
+    Ok(print_response(&command_line("confirm", profile, options), request, answer))
 }
 
-fn print_response(profile: &str, request: ControlRequest, answer: ControlResponse) -> ExitCode {
+fn print_response(confirm: &str, request: ControlRequest, answer: ControlResponse) -> ExitCode {
     match answer {
         ControlResponse::Reloaded { changed, warnings, successor } => {
             complain(&warnings);
@@ -46,7 +47,7 @@ fn print_response(profile: &str, request: ControlRequest, answer: ControlRespons
             let by = successor.map(|pid| format!(" by its successor, pid {pid}")).unwrap_or_default();
             say(&format!("reloaded{by}; changed: {what}"));
             if let ControlRequest::Reload { confirm: Some(seconds), .. } = request {
-                say(&format!("reverted in {seconds} s unless you confirm it: nodegate confirm {profile}"));
+                say(&format!("reverted in {seconds} s unless you confirm it: {confirm}"));
                 say("the files keep these settings even then: if you do not confirm, correct the files");
             }
             ExitCode::SUCCESS

@@ -19,6 +19,8 @@ fn every_command_that_the_demo_prints_works() {
     for (name, port) in names.iter().zip(free_ports(start..32_000)) {
         command.env(format!("DEMO_{name}_PORT"), port.to_string());
     }
+    let console = free_ports(5_900..6_000).next().unwrap();
+    command.env("DEMO_CONSOLE_PORT", console.to_string());
     let machine = free_ports(61_500..61_900).next().unwrap();
     command.env("DEMO_MACHINE_PORT", machine.to_string());
     let output = command.output().unwrap();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::admin::client::ControlClient;
 use crate::admin::protocol::{self, ControlRequest, ControlResponse};
 use crate::cli::check::{self, Checked};
+use crate::cli::command_line::command_line;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::{Config, ConfigSources};
 use crate::metrics::report::StatusReport;
@@ -93,15 +94,7 @@ impl Subject {
 
     /// A command of nodegate for this profile, with the options of this run.
     pub(super) fn command(&self, verb: &str) -> String {
-        let mut command = format!("nodegate {verb} {}", self.profile);
-        if !self.is_system() {
-            let directory = quoted(&self.config.root.directory().to_string_lossy());
-            command.extend([" --root ", directory.as_str()]);
-        }
-        for set in &self.options.sets {
-            command.extend([" --set ", quoted(set).as_str()]);
-        }
-        command
+        command_line(verb, &self.profile, &self.options)
     }
 
     /// The unit that serves this product: that of the daemon that nodegate replaces, if it is installed.
@@ -114,16 +107,6 @@ impl Subject {
         } else {
             format!("nodegate@{}.service", self.config.product.name)
         }
-    }
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 
@@ -143,22 +126,5 @@ fn ask(config: &Config) -> StatusAnswer {
         Ok(ControlResponse::Status(report)) => StatusAnswer::Running(report),
         Ok(_) => StatusAnswer::Silent(text("an answer that is no status")),
         Err(error) => StatusAnswer::Silent(text(&io_message(&error))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::root::RootDirectory;
-
-    #[test]
-    fn commands_have_the_options_of_the_run() {
-        assert_eq!(Subject::of_test("pve").command("check"), "nodegate check pve");
-        let sets = vec!["listen.port=8007".to_owned(), "acl.deny_from=a b'c".to_owned()];
-        let options = ConfigSources { root: RootDirectory::new("/srv/x".into()), sets };
-        let subject = Subject::new(Config::load("pve", &options).unwrap(), "pve", &options);
-        let expected =
-            "nodegate reload pve --root /srv/x --set listen.port=8007 --set 'acl.deny_from=a b'\\''c'";
-        assert_eq!(subject.command("reload"), expected);
     }
 }

@@ -12,8 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "usage:
   standin demo DIR                     prepare DIR as a root for nodegate --root
-  standin serve DIR [--pve ADDRESS] [--pmg ADDRESS] [--echo ADDRESS]
-                                       the daemons behind it, until SIGTERM or SIGINT
+  standin serve DIR [--console ADDRESS] [--pve ADDRESS] [--pmg ADDRESS] [--echo ADDRESS]
+                                       the daemons behind it, until SIGTERM or SIGINT; consoles echo each byte
   standin ticket DIR USER [PREFIX]     a login ticket (PREFIX: PVE, PMG or PMGQUAR)
   standin csrf DIR USER                its CSRFPreventionToken
   standin spice DIR NODE VMID PORT     the target of a SPICE viewer's CONNECT";
@@ -62,14 +62,17 @@ fn keys(root: &str) -> Keys {
 fn serve(root: &Path, options: &[&str]) -> Result<bool, Failed> {
     let keys = Arc::new(Keys::load_or_create(root));
     let (mut daemons, mut echoes) = (Vec::new(), Vec::new());
-    let daemon = |product, address| {
+    let mut console_port = None;
+    let daemon = |product, address, console_port: Option<u16>| {
+        let config = Config::new(product);
         Daemon::try_start(Config {
+            console_port: console_port.unwrap_or(config.console_port),
             keys: Arc::clone(&keys),
             listen: Listen::Address(address),
             root: PathBuf::from(root),
             gzip: true,
             record: false,
-            ..Config::new(product)
+            ..config
         })
     };
     for option in options.chunks(2) {
@@ -78,8 +81,12 @@ fn serve(root: &Path, options: &[&str]) -> Result<bool, Failed> {
         };
         let address: SocketAddr = address.parse()?;
         match *name {
-            "--pve" => daemons.push(daemon(Product::Pve, address)?),
-            "--pmg" => daemons.push(daemon(Product::Pmg, address)?),
+            "--console" => {
+                console_port = Some(address.port());
+                echoes.push(Echo::start(address)?);
+            }
+            "--pve" => daemons.push(daemon(Product::Pve, address, console_port)?),
+            "--pmg" => daemons.push(daemon(Product::Pmg, address, console_port)?),
             "--echo" => echoes.push(Echo::start(address)?),
             _ => return Ok(false),
         }
