@@ -115,6 +115,11 @@ pub(super) fn out_of_place(
             "has no effect in a profile for tunnels: clients send a ticket there instead of a host",
         ),
         (
+            "routes.file",
+            settings.routes_file.is_some() && product.api.is_none(),
+            "this profile has no [product.api], so it has no routes",
+        ),
+        (
             "console.origins",
             !settings.console_origins.is_empty() && product.console.is_none(),
             "this profile has no [product.console]",

@@ -228,3 +228,12 @@ fn a_broken_table_prevents_a_start() {
     let relative = Outcome::check(&site, &["routes.file=pve.routes"]);
     relative.complains("--set: routes.file: 'pve.routes' is not an absolute path");
 }
+
+#[test]
+fn a_profile_without_an_api_has_no_table() {
+    let site = Site::pve();
+    site.write(TABLE, "/a GET\n");
+    let checked = Outcome::ask(&site, &["check", "spice", "--set", &format!("routes.file={TABLE}")]);
+    assert_eq!(checked.code, 1, "{checked:?}");
+    checked.complains("--set: routes.file: this profile has no [product.api], so it has no routes");
+}

@@ -74,6 +74,18 @@ fn the_products_dump_is_enough() {
     assert!(names.contains(&"GET /a") && names.contains(&"PUT /a/{b}"), "{names:?}");
 }
 
+/// A class that cannot be walked makes no half of an API: the dump counts, or nothing does.
+#[test]
+fn half_of_an_api_does_not_count() {
+    let broken = "sub method_attributes { return [{ path => 'a', method => 'GET' }, { path => 'b', subclass => 'No' }] }";
+    not_compared(&with_api(broken), &[], "method_attributes of PVE::API2 failed: Can't locate object method");
+    let dump = "sub api_dump { return [{ path => '/a', text => 'a', info => { PUT => {} } }] }";
+    let (code, report) = with_api(&format!("{broken}\n{dump}")).diff_json(&[]);
+    assert_eq!((code, &report["installed"]["methods"]), (1, &serde_json::json!(1)), "{report}");
+    let note = report["notes"][0].as_str().unwrap();
+    assert!(note.starts_with("method_attributes of PVE::API2 failed: "), "{report}");
+}
+
 /// The product's routes count also if its pages cannot be known.
 #[test]
 fn unknown_pages_are_a_note() {
