@@ -71,12 +71,13 @@ pub fn negotiate(accept_encoding: Option<&str>, offered: &[ContentCoding]) -> Op
     best.map(|(coding, _)| coding)
 }
 
-/// The coding for contents that nodegate compresses itself, by all lines of `Accept-Encoding`.
+/// The coding for contents that nodegate compresses itself, by all lines of `Accept-Encoding`. zstd is the quickest by
+/// far, and the first client waits for it.
 pub fn negotiate_own(headers: &HeaderMap) -> Option<ContentCoding> {
     use ContentCoding::{Brotli, Deflate, Gzip, Zstd};
     let lines = headers.get_all(ACCEPT_ENCODING).iter();
     let lines: Option<Vec<_>> = lines.map(|line| line.to_str().ok()).collect();
-    negotiate(Some(&lines?.join(", ")), &[Brotli, Zstd, Gzip, Deflate])
+    negotiate(Some(&lines?.join(", ")), &[Zstd, Brotli, Gzip, Deflate])
 }
 
 /// Names and qualities in the order of the field; `None` if any element is malformed.
@@ -118,7 +119,8 @@ fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
 }
 
-/// All of `plain` in `coding`, at levels meant for results that are kept and sent many times.
+/// All of `plain` in `coding`. Results are kept and sent many times, but the first client waits for them: a higher level
+/// costs two to five times as long, and saves 1 to 4 %.
 ///
 /// Runs on the blocking pool, so that the reactor goes on. Needs a running tokio runtime.
 pub async fn compress(coding: ContentCoding, plain: Bytes) -> io::Result<Bytes> {
@@ -129,10 +131,10 @@ pub async fn compress(coding: ContentCoding, plain: Bytes) -> io::Result<Bytes> 
 
 async fn encode(coding: ContentCoding, plain: &[u8]) -> io::Result<Bytes> {
     let mut encoder: Box<dyn AsyncRead + Unpin> = match coding {
-        ContentCoding::Brotli => Box::new(BrotliEncoder::with_quality(plain, Level::Precise(7))),
-        ContentCoding::Zstd => Box::new(ZstdEncoder::with_quality(plain, Level::Precise(12))),
-        ContentCoding::Gzip => Box::new(GzipEncoder::with_quality(plain, Level::Precise(9))),
-        ContentCoding::Deflate => Box::new(ZlibEncoder::with_quality(plain, Level::Precise(9))),
+        ContentCoding::Brotli => Box::new(BrotliEncoder::with_quality(plain, Level::Precise(5))),
+        ContentCoding::Zstd => Box::new(ZstdEncoder::with_quality(plain, Level::Precise(9))),
+        ContentCoding::Gzip => Box::new(GzipEncoder::with_quality(plain, Level::Precise(6))),
+        ContentCoding::Deflate => Box::new(ZlibEncoder::with_quality(plain, Level::Precise(6))),
     };
     let mut packed = Vec::new();
     encoder.read_to_end(&mut packed).await?;
