@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::call::{CallOutcome, ClientGroup, QueueLimit, ScheduledCall, SchedulerLimits, Ticket};
+use super::client_queue::WaitingCall;
 use super::cost::CostTable;
-use super::lane::WaitingCall;
 use super::lanes::{Charge, LaneKind, Lanes};
 use super::running::{RunningCall, RunningCalls};
 

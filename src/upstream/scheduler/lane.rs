@@ -1,30 +1,22 @@
 //! The waiting calls of one lane, grouped by client, in the order of start-time fair queueing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use ahash::HashMap;
+
 use super::call::{ClientGroup, ScheduledCall};
+use super::client_queue::{ClientQueue, Place, WaitingCall};
 use super::starts::VirtualStarts;
-
-/// A call that waits.
-#[derive(Debug)]
-pub(super) struct WaitingCall {
-    pub(super) number: u64,
-    pub(super) arrived: Instant,
-    pub(super) call: ScheduledCall,
-}
-
-/// The calls of one client that wait in a lane. It is never empty.
-struct ClientQueue {
-    calls: VecDeque<WaitingCall>,
-    /// since when the first call is the first one
-    head_since: Instant,
-}
 
 /// Calls that compete for the same workers. Virtual time is time of workers that a client has received.
 #[derive(Default)]
 pub(super) struct Lane {
     queues: HashMap<ClientGroup, ClientQueue>,
+    /// of each queue
+    places: BTreeSet<Place>,
+    /// no client has waited since an earlier time
+    oldest_head: Option<Instant>,
     /// calls that wait
     waiting: usize,
     /// virtual start of the call that was taken last
@@ -49,12 +41,15 @@ enum SharedTurn {
 /// A call that may be next.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
-    start: Duration,
+    place: Place,
     shared_start: Duration,
-    pub(super) head_since: Instant,
-    number: u64,
-    group: ClientGroup,
     position: usize,
+}
+
+impl Candidate {
+    pub(super) fn head_since(&self) -> Instant {
+        self.place.head_since
+    }
 }
 
 impl Lane {
@@ -103,18 +98,39 @@ impl Lane {
             self.clients_without_login += usize::from(!group.has_login);
             let start = self.clients.get(group).max(self.virtual_time);
             self.clients.set(group, start, self.virtual_time, now);
+            self.queues.insert(group, ClientQueue { calls: VecDeque::new(), head_since: now, start });
         }
-        let new = || ClientQueue { calls: VecDeque::new(), head_since: now };
-        let calls = &mut self.queues.entry(group).or_insert_with(new).calls;
-        let position = calls.partition_point(|earlier| earlier.number < waiting.number);
-        calls.insert(position, waiting);
+        self.change(group, |queue| {
+            let position = queue.calls.partition_point(|earlier| earlier.number < waiting.number);
+            queue.calls.insert(position, waiting);
+        });
         self.waiting += 1;
     }
 
     /// The best of the calls that `may_go`: the one of the client that has received least, and of equal ones the one
     /// whose client has waited longest.
     pub(super) fn first(&self, may_go: impl Fn(&WaitingCall) -> bool) -> Option<Candidate> {
-        self.candidates(may_go).min_by_key(|next| (next.start, next.head_since, next.number))
+        let mut best: Option<Candidate> = None;
+        for place in &self.places {
+            // The place of a call is never before that of its client.
+            if best.is_some_and(|best| best.place <= *place) {
+                break;
+            }
+            let next = self.candidate(place.group, &may_go);
+            best = best.into_iter().chain(next).min_by_key(|next| next.place);
+        }
+        best
+    }
+
+    /// Whether a client may have waited for longer than `overdue_after`. Looks at all of them only if `oldest_head` says
+    /// so.
+    pub(super) fn has_overdue(&mut self, overdue_after: Duration, now: Instant) -> bool {
+        let is_overdue = |since: Instant| now.saturating_duration_since(since) > overdue_after;
+        if self.oldest_head.is_some_and(|since| !is_overdue(since)) {
+            return false;
+        }
+        self.oldest_head = self.queues.values().map(|queue| queue.head_since).min();
+        self.oldest_head.is_some_and(is_overdue)
     }
 
     /// The call whose client has waited longest, if it has waited for longer than `overdue_after`.
@@ -124,12 +140,14 @@ impl Lane {
         now: Instant,
         may_go: impl Fn(&WaitingCall) -> bool,
     ) -> Option<Candidate> {
-        let is_overdue = |next: &Candidate| now.saturating_duration_since(next.head_since) > overdue_after;
-        self.candidates(may_go).filter(is_overdue).min_by_key(|next| (next.head_since, next.number))
+        let is_overdue = |place: &&Place| now.saturating_duration_since(place.head_since) > overdue_after;
+        let overdue = self.places.iter().filter(is_overdue);
+        let candidates = overdue.filter_map(|place| self.candidate(place.group, &may_go));
+        candidates.min_by_key(|next| (next.place.head_since, next.place.number))
     }
 
     pub(super) fn call_of(&self, next: Candidate) -> Option<&ScheduledCall> {
-        Some(&self.queues.get(&next.group)?.calls.get(next.position)?.call)
+        Some(&self.queues.get(&next.place.group)?.calls.get(next.position)?.call)
     }
 
     /// Takes a call out, and charges it to its client. `in_turn` says whether it was the first.
@@ -140,14 +158,13 @@ impl Lane {
         in_turn: bool,
         now: Instant,
     ) -> Option<WaitingCall> {
-        let taken = self.remove_at(next.group, next.position)?;
+        let Place { start, group, .. } = next.place;
+        let taken = self.remove_at(group, next.position)?;
         if in_turn {
-            self.virtual_time = self.virtual_time.max(next.start);
+            self.virtual_time = self.virtual_time.max(start);
         }
-        if let Some(queue) = self.queues.get_mut(&next.group) {
-            queue.head_since = now;
-        }
-        self.charge(&taken.call, next.start, charge, now);
+        self.change(group, |queue| queue.head_since = now);
+        self.charge(&taken.call, start, charge, now);
         Some(taken)
     }
 
@@ -161,6 +178,7 @@ impl Lane {
     /// Corrects the charge of a call by what it has cost.
     pub(super) fn correct(&mut self, call: &ScheduledCall, charged: Duration, cost: Duration) {
         self.clients.correct(call.group, charged, cost, self.virtual_time);
+        self.update_start(call.group);
         if let Some(shared) = self.shared_turn(call) {
             self.shared.correct(shared, charged, cost, self.virtual_time);
         }
@@ -190,31 +208,41 @@ impl Lane {
         self.shared.clear();
     }
 
-    fn candidates(&self, may_go: impl Fn(&WaitingCall) -> bool) -> impl Iterator<Item = Candidate> {
-        self.queues.iter().filter_map(move |(group, queue)| {
-            let client_start = self.clients.get(*group);
-            let going = queue.calls.iter().enumerate().filter(|(_, waiting)| may_go(waiting));
-            let candidate = |(position, waiting): (usize, &WaitingCall)| {
-                let (shared_start, number) = (self.shared_start(&waiting.call), waiting.number);
-                let (start, head_since) = (client_start.max(shared_start), queue.head_since);
-                Candidate { start, shared_start, head_since, number, group: *group, position }
-            };
-            let mut candidates = going.map(candidate);
-            if self.is_by_key {
-                candidates.min_by_key(|next| (next.start, next.shared_start, next.number))
-            } else {
-                candidates.next()
-            }
-        })
+    /// The next call of one client.
+    fn candidate(&self, group: ClientGroup, may_go: impl Fn(&WaitingCall) -> bool) -> Option<Candidate> {
+        let queue = self.queues.get(&group)?;
+        let going = queue.calls.iter().enumerate().filter(|(_, waiting)| may_go(waiting));
+        let mut candidates = going.map(|(position, waiting)| {
+            let (shared_start, number) = (self.shared_start(&waiting.call), waiting.number);
+            let (start, head_since) = (queue.start.max(shared_start), queue.head_since);
+            Candidate { place: Place { start, head_since, number, group }, shared_start, position }
+        });
+        if self.is_by_key {
+            candidates.min_by_key(|next| (next.place.start, next.shared_start, next.place.number))
+        } else {
+            candidates.next()
+        }
     }
 
-    fn remove_at(&mut self, group: ClientGroup, position: usize) -> Option<WaitingCall> {
+    /// Changes the queue of a client, and its place with it. A queue without calls goes.
+    fn change<T>(&mut self, group: ClientGroup, change: impl FnOnce(&mut ClientQueue) -> T) -> Option<T> {
         let queue = self.queues.get_mut(&group)?;
-        let removed = queue.calls.remove(position)?;
-        if queue.calls.is_empty() {
+        let before = queue.place(group);
+        let changed = change(queue);
+        let after = queue.place(group);
+        if before != after {
+            before.map(|before| self.places.remove(&before));
+            self.places.extend(after);
+        }
+        if after.is_none() {
             self.queues.remove(&group);
             self.clients_without_login -= usize::from(!group.has_login);
         }
+        Some(changed)
+    }
+
+    fn remove_at(&mut self, group: ClientGroup, position: usize) -> Option<WaitingCall> {
+        let removed = self.change(group, |queue| queue.calls.remove(position))??;
         self.waiting -= 1;
         self.waiting_without_login -= usize::from(!group.has_login);
         Some(removed)
@@ -224,9 +252,15 @@ impl Lane {
     fn charge(&mut self, call: &ScheduledCall, start: Duration, charge: Duration, now: Instant) {
         let client_start = start.max(self.clients.get(call.group));
         self.clients.set(call.group, client_start + charge, self.virtual_time, now);
+        self.update_start(call.group);
         if let Some(shared) = self.shared_turn(call) {
             self.shared.set(shared, start + charge, self.virtual_time, now);
         }
+    }
+
+    fn update_start(&mut self, group: ClientGroup) {
+        let start = self.clients.get(group);
+        self.change(group, |queue| queue.start = start);
     }
 
     fn shared_start(&self, call: &ScheduledCall) -> Duration {

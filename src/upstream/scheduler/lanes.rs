@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::call::{ClientGroup, ScheduledCall, Ticket};
-use super::lane::{Candidate, Lane, WaitingCall};
+use super::client_queue::WaitingCall;
+use super::lane::{Candidate, Lane};
 use super::order::{StartingCalls, keep_order};
 
 /// Every fourth choice goes to the client that waits longest, if it waits for longer than it should.
@@ -105,6 +106,9 @@ impl Lanes {
         let quick = self.ready(LaneKind::Quick, true);
         let slow = self.ready(LaneKind::Slow, slow);
         if self.in_turn + 1 >= OVERDUE_TURN
+            && [&mut self.quick, &mut self.slow]
+                .into_iter()
+                .any(|state| state.lane.has_overdue(overdue_after, now))
             && let Some(turn) = self.overdue(quick.is_some(), slow.is_some(), overdue_after, now)
         {
             return Some(turn);
@@ -216,13 +220,14 @@ impl Lanes {
             let next = lane.overdue(overdue_after, now, |call| self.keeps_order(call))?;
             Some(Turn { kind, next, is_overdue: true })
         });
-        overdue.min_by_key(|turn| turn.next.head_since)
+        overdue.min_by_key(|turn| turn.next.head_since())
     }
 
     /// The call has been sent, or will not be: it holds back no other call of its connection. Returns whether it may
     /// have done so.
     pub(super) fn end_start(&mut self, ticket: Ticket) -> bool {
-        self.starting.remove(ticket) && self.waiting() > 0
+        let sent = self.starting.remove(ticket);
+        sent.is_some_and(|sent| self.waiting_writes > 0 || (sent.is_write && self.waiting() > 0))
     }
 
     /// Whether a call that does not wait keeps the order of its connection.

@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod choice;
+mod client_queue;
 pub mod cost;
 mod lane;
 mod lanes;

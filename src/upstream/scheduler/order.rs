@@ -1,7 +1,7 @@
 //! The order of calls of one connection: neither overtakes the other if one of the two may change something.
 
 use super::call::{ScheduledCall, Ticket};
-use super::lane::WaitingCall;
+use super::client_queue::WaitingCall;
 
 /// Calls whose turn has come, but which have not been sent yet.
 #[derive(Default)]
@@ -12,10 +12,10 @@ impl StartingCalls {
         self.0.push((waiting.ticket(), waiting.call.clone()));
     }
 
-    /// The call has been sent, or will not be. Returns whether it may have held another one back.
-    pub(super) fn remove(&mut self, ticket: Ticket) -> bool {
-        let position = self.0.iter().position(|(starting, _)| *starting == ticket);
-        position.map(|position| self.0.swap_remove(position)).is_some()
+    /// The call has been sent, or will not be.
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<ScheduledCall> {
+        let position = self.0.iter().position(|(starting, _)| *starting == ticket)?;
+        Some(self.0.swap_remove(position).1)
     }
 
     /// Whether none of them has to be sent before `call`.

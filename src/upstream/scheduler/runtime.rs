@@ -1,9 +1,9 @@
 //! One scheduler for all threads: calls wait for their turn, and a worker's slot is an owned permit.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ahash::HashMap;
 use tokio::sync::oneshot;
 
 use super::call::{CallOutcome, ScheduledCall, SchedulerLimits, Ticket};
@@ -54,7 +54,7 @@ impl BackendScheduler {
     pub fn new(backend: &str, limits: SchedulerLimits) -> Arc<Self> {
         let now = Instant::now();
         let scheduler = Scheduler::new(limits, now);
-        let state = SchedulerState { scheduler, waiting: HashMap::new(), shared: None, polled: now };
+        let state = SchedulerState { scheduler, waiting: HashMap::default(), shared: None, polled: now };
         let state = Mutex::new(state);
         Arc::new(Self { backend: backend.into(), state })
     }

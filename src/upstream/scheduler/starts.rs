@@ -1,8 +1,9 @@
 //! Virtual starts: the time of workers that clients, or keys, have received.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
+
+use ahash::HashMap;
 
 /// Starts are dropped when there are this many, if they have been idle for a while.
 const MAX_STARTS: usize = 4096;
@@ -18,7 +19,7 @@ struct Start {
 
 impl<K> Default for VirtualStarts<K> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(HashMap::default())
     }
 }
 
