@@ -112,7 +112,10 @@ fn the_json_is_that_of_the_command() {
     let page = Page::new();
     let gate = page.start(&site, &[]);
     assert_eq!(gate.get(VERSION, &site.cookie("root@pam")).status, 200);
-    eventually("it is counted", || page.json()["requests"]["total"] == 1);
+    eventually("it is counted, and its client has left", || {
+        let status = page.json();
+        status["requests"]["total"] == 1 && status["connections"]["open"] == 0
+    });
     let (mut shown, mut printed) = (page.json(), report(&site, &gate, "pve"));
     for both in [&mut shown, &mut printed] {
         let fields = both.as_object_mut().unwrap();
