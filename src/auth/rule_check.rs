@@ -35,46 +35,56 @@ const NO_PROOF: [HeaderName; 11] = [
 ///
 /// # Errors
 ///
-/// Names the first invalid key, and what to write.
-pub(super) fn check(rules: &AuthRules) -> Result<HeaderName, String> {
+/// Names each invalid key, and what to write.
+pub(super) fn check(rules: &AuthRules) -> Result<HeaderName, Vec<String>> {
+    let mut problems = Vec::new();
     if !is_name(&rules.cookie) {
-        return Err(format!("product.auth.cookie: '{}' is not a name of a cookie", rules.cookie));
+        problems.push(format!("product.auth.cookie: '{}' is not a name of a cookie", rules.cookie));
     }
     if let Some(name) = rules.api_token.as_ref().filter(|name| !is_name(name)) {
-        return Err(format!(
-            "product.auth.api_token: '{name}' is not a name of letters, digits, '-' and '_'"
-        ));
+        problems
+            .push(format!("product.auth.api_token: '{name}' is not a name of letters, digits, '-' and '_'"));
     }
     if rules.schemes.is_empty() {
-        return Err(
-            "product.auth.schemes: is empty, so no ticket would pass; name a signature scheme".to_owned()
+        problems.push(
+            "product.auth.schemes: is empty, so no ticket would pass; name a signature scheme".to_owned(),
         );
     }
-    check_form(&rules.ticket_form)?;
-    rules.ticket.iter().try_for_each(check_kind)?;
-    check_csrf(&rules.csrf)
+    problems.extend(form_problems(&rules.ticket_form));
+    problems.extend(rules.ticket.iter().filter_map(|kind| check_kind(kind).err()));
+    match check_csrf(&rules.csrf) {
+        Ok(header) if problems.is_empty() => Ok(header),
+        Ok(_) => Err(problems),
+        Err(more) => {
+            problems.extend(more);
+            Err(problems)
+        }
+    }
 }
 
-fn check_form(form: &TicketForm) -> Result<(), String> {
-    let at = |key: &str, message: String| Err(format!("product.auth.ticket_form.{key}: {message}"));
+fn form_problems(form: &TicketForm) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut add = |key: &str, message: String| {
+        problems.push(format!("product.auth.ticket_form.{key}: {message}"));
+    };
     match form.fields.as_slice() {
         [Prefix, User, Time] | [Prefix, Time, User] => (),
-        _ => return at("fields", "write [\"prefix\", \"user\", \"time\"], or time before user".to_owned()),
+        _ => add("fields", "write [\"prefix\", \"user\", \"time\"], or time before user".to_owned()),
     }
     for (key, separator) in
         [("separator", &form.separator), ("signature_separator", &form.signature_separator)]
     {
         if let Some(message) = separator_problem(separator) {
-            return at(key, message);
+            add(key, message);
         }
     }
     if form.half_logins.iter().any(|half| half.prefix.is_empty()) {
-        return at("half_logins", "an empty prefix would refuse every login".to_owned());
+        add("half_logins", "an empty prefix would refuse every login".to_owned());
     }
-    match form.half_logins.iter().find(|half| half.complete.as_deref() == Some("")) {
-        Some(half) => at("half_logins", format!("complete of '{}' is empty; leave it out", half.prefix)),
-        None => Ok(()),
+    for half in form.half_logins.iter().filter(|half| half.complete.as_deref() == Some("")) {
+        add("half_logins", format!("complete of '{}' is empty; leave it out", half.prefix));
     }
+    problems
 }
 
 fn separator_problem(separator: &str) -> Option<String> {
@@ -115,19 +125,23 @@ fn check_ages(min_age: i64, max_age: i64) -> Result<(), String> {
     Ok(())
 }
 
-fn check_csrf(rules: &CsrfRules) -> Result<HeaderName, String> {
+fn check_csrf(rules: &CsrfRules) -> Result<HeaderName, Vec<String>> {
     let at = |key: &str, message: String| format!("product.auth.csrf.{key}: {message}");
-    let header = rules.header.parse::<HeaderName>();
-    let header = header.map_err(|_| at("header", format!("'{}' is not a header name", rules.header)))?;
+    let mut problems = Vec::new();
+    let header = csrf_header(rules).map_err(|message| problems.push(at("header", message)));
+    problems.extend(separator_problem(&rules.separator).map(|message| at("separator", message)));
+    problems.extend(check_ages(rules.min_age, rules.max_age).err().map(|message| at("max_age", message)));
+    header.ok().filter(|_| problems.is_empty()).ok_or(problems)
+}
+
+fn csrf_header(rules: &CsrfRules) -> Result<HeaderName, String> {
+    let header: HeaderName =
+        rules.header.parse().map_err(|_| format!("'{}' is not a header name", rules.header))?;
     if NO_PROOF.contains(&header) {
-        let message =
-            format!("a foreign page can make a browser send '{header}'; use a header of the product");
-        return Err(at("header", message));
+        return Err(format!(
+            "a foreign page can make a browser send '{header}'; use a header of the product"
+        ));
     }
-    if let Some(message) = separator_problem(&rules.separator) {
-        return Err(at("separator", message));
-    }
-    check_ages(rules.min_age, rules.max_age).map_err(|message| at("max_age", message))?;
     Ok(header)
 }
 
@@ -211,9 +225,38 @@ mod tests {
             ("min_age = -60", "min_age = 0", "csrf.max_age"),
         ] {
             assert!(RULES.contains(sound), "{sound}");
-            let error = check(&toml::from_str(&RULES.replacen(sound, weak, 1)).unwrap()).unwrap_err();
-            assert!(error.contains(key), "{weak}: {error}");
+            let errors = check(&toml::from_str(&RULES.replacen(sound, weak, 1)).unwrap()).unwrap_err();
+            assert!(errors.len() == 1 && errors[0].contains(key), "{weak}: {errors:?}");
         }
+    }
+
+    #[test]
+    fn every_weak_value_is_named_at_once() {
+        let mut rules = RULES.to_owned();
+        for (sound, weak) in [
+            ("'Session'", "'Ses sion'"),
+            ("['ed25519']", "[]"),
+            ("'half!'", "''"),
+            ("separator = '.'", "separator = 'a'"),
+            ("'X-Token'", "'Cookie'"),
+            ("max_age = 3600", "max_age = 0"),
+            ("min_age = -61", "min_age = 0"),
+        ] {
+            assert!(rules.contains(sound), "{sound}");
+            rules = rules.replacen(sound, weak, 1);
+        }
+        let errors = check(&toml::from_str(&rules).unwrap()).unwrap_err();
+        let keys: Vec<_> = errors.iter().filter_map(|error| error.split(':').next()).collect();
+        let expected = [
+            "product.auth.cookie",
+            "product.auth.schemes",
+            "product.auth.ticket_form.separator",
+            "product.auth.ticket_form.half_logins",
+            "product.auth.ticket T",
+            "product.auth.csrf.header",
+            "product.auth.csrf.max_age",
+        ];
+        assert_eq!(keys, expected);
     }
 
     #[test]

@@ -60,8 +60,8 @@ fn explain(config: &Config, method: &Method, path: &str) -> Result<String, Strin
         Err(error) => return Ok(format!("refused:400 open {error}")),
     };
     let rules = config.product.auth.clone();
-    let authenticator =
-        rules.map(|rules| Authenticator::new(rules, &config.root, Arc::clone(&nodes))).transpose()?;
+    let authenticator = rules.map(|rules| Authenticator::new(rules, &config.root, Arc::clone(&nodes)));
+    let authenticator = authenticator.transpose().map_err(|problems| problems.join("\n"))?;
     let needs_login = match &target {
         RequestTarget::Api(api) => {
             authenticator.is_some_and(|authenticator| !authenticator.is_open(method, api))

@@ -81,6 +81,16 @@ impl Diagnostic {
         }
     }
 
+    /// A problem with a product, whose message may begin with the key.
+    pub fn of_product(message: String) -> Self {
+        match message.split_once(": ") {
+            Some((key, rest)) if key.starts_with("product.") && !key.contains(' ') => {
+                Self::error(ValueOrigin::Profile, key, rest)
+            }
+            Some(_) | None => Self::error(ValueOrigin::Profile, "product", message),
+        }
+    }
+
     #[must_use]
     pub fn into_warning(self) -> Self {
         Self { severity: Severity::Warning, ..self }
@@ -143,6 +153,17 @@ impl ValueOrigin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_names_its_key_twice() {
+        for (message, shown) in [
+            ("product.api.prefix: 'x' is wrong", "profile: product.api.prefix: 'x' is wrong"),
+            ("product.auth.ticket X: key: no", "profile: product: product.auth.ticket X: key: no"),
+            ("no: colon", "profile: product: no: colon"),
+        ] {
+            assert_eq!(Diagnostic::of_product(message.to_owned()).to_string(), shown);
+        }
+    }
 
     #[test]
     fn no_line_names_its_file_twice() {

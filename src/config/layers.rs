@@ -140,11 +140,16 @@ impl SettingsLayers {
         })
     }
 
-    /// The place of a setting that the profile gives.
-    pub(super) fn place_in_profile(&self, key: &str) -> Option<ValueOrigin> {
-        let of_profile =
-            |value: &&AssignedValue| value.row.key == key && value.value.origin == ValueOrigin::Profile;
-        self.values.iter().find(of_profile).map(|value| value.place.clone())
+    /// Problems with settings that the profile gives name their lines.
+    pub(super) fn name_lines(&self, problems: &mut [Diagnostic]) {
+        for problem in problems.iter_mut().filter(|problem| problem.origin == ValueOrigin::Profile) {
+            let of_profile = |value: &&AssignedValue| {
+                value.row.key == problem.key && value.value.origin == ValueOrigin::Profile
+            };
+            if let Some(given) = self.values.iter().find(of_profile) {
+                problem.origin = given.place.clone();
+            }
+        }
     }
 
     fn read(&mut self, path: &Path) -> Option<Vec<u8>> {

@@ -34,6 +34,7 @@ pub use difference::ConfigDifference;
 use layers::{ResolvedValue, SettingsLayers};
 use loaded_routes::LoadedRoutes;
 use product::{DirectoryRules, Product, SingleFile};
+pub use profile::name_the_profile;
 use profile::{FileText, profile_text, read_profile, route_table};
 use root::RootDirectory;
 use setting::Setting;
@@ -65,6 +66,8 @@ pub struct Config {
     pub settings: Settings,
     /// directory that stands for `/`
     pub root: RootDirectory,
+    /// `None` if the profile is built in
+    pub profile_file: Option<PathBuf>,
     /// the route table in use
     pub routes: LoadedRoutes,
     /// the port of the profile without other layers
@@ -139,9 +142,11 @@ impl Config {
         problems.extend(validate::out_of_place(&product, &settings, &layers));
         problems.extend(validate::probes_in_api(&product, &settings, &layers));
         problems.extend(validate::listener_problems(&product, &settings, &layers));
-        if let Some(path) = &path {
-            name_the_profile(path, &layers, &mut problems);
+        let profile_file = path.clone();
+        if profile_file.is_some() {
+            layers.name_lines(&mut problems);
         }
+        name_the_profile(profile_file.as_deref(), &mut problems);
         let table_file = routes.source.file().map(Path::to_owned);
         let files = [path, table_file, Some(package_file), legacy_file, Some(site_file)];
         let counts = [&product.backend.workers, &product.backend.unprivileged_workers];
@@ -152,7 +157,18 @@ impl Config {
         let effective = settings::rows().map(|row| (row.key, effective(row, &layers, &settings))).collect();
         let root = root.clone();
         let listener_keys = listener_keys(&layers);
-        Ok(Self { product, settings, root, routes, own_port, problems, files, effective, listener_keys })
+        Ok(Self {
+            product,
+            settings,
+            root,
+            profile_file,
+            routes,
+            own_port,
+            problems,
+            files,
+            effective,
+            listener_keys,
+        })
     }
 
     /// The directories to serve: those of the profile, and those that the route table adds.
@@ -220,14 +236,6 @@ impl Config {
     /// Whether a problem is an error.
     pub fn has_errors(&self) -> bool {
         self.problems.iter().any(Diagnostic::is_error)
-    }
-}
-
-/// Problems of a profile file name the file, and the line of a setting.
-fn name_the_profile(path: &Path, layers: &SettingsLayers, problems: &mut [Diagnostic]) {
-    for problem in problems.iter_mut().filter(|problem| problem.origin == ValueOrigin::Profile) {
-        let file = || ValueOrigin::File { path: path.to_path_buf(), line: None };
-        problem.origin = layers.place_in_profile(&problem.key).unwrap_or_else(file);
     }
 }
 

@@ -129,3 +129,11 @@ fn wrong_values(product: &Spanned<DeValue<'_>>) -> Vec<(String, toml::de::Error)
     };
     table.iter().filter_map(error).collect()
 }
+
+/// Problems with a profile name its file, if it is no built-in one.
+pub fn name_the_profile(file: Option<&Path>, problems: &mut [Diagnostic]) {
+    let Some(file) = file else { return };
+    for problem in problems.iter_mut().filter(|problem| problem.origin == ValueOrigin::Profile) {
+        problem.origin = ValueOrigin::File { path: file.to_path_buf(), line: None };
+    }
+}

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::config::Config;
-use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
+use crate::config::diagnostic::{Diagnosed, Diagnostic};
+use crate::config::{self, Config};
 use crate::handler::api::ApiHandler;
 use crate::handler::console::target::ConsoleRules;
 use crate::handler::health::{self, HealthProbe, ProbeAnswer, ReadinessCache, ReadinessInputs};
@@ -37,6 +37,7 @@ impl App {
     /// The product if it can serve, otherwise its configuration. It serves in spite of some problems.
     pub fn build(mut config: Config, persistent: &PersistentState) -> Diagnosed<Result<Self, Config>> {
         let mut problems = std::mem::take(&mut config.problems);
+        let profile = config.profile_file.clone();
         let is_broken = problems.iter().any(Diagnostic::is_error);
         let handlers = Handlers::new(&config, &persistent.metrics, &mut problems);
         let Diagnosed { value: state, problems: more } = AppState::build(config, persistent);
@@ -50,6 +51,7 @@ impl App {
             (Ok(state), _) => Err(state.config),
             (Err(config), _) => Err(config),
         };
+        config::name_the_profile(profile.as_deref(), &mut problems);
         Diagnosed { value, problems }
     }
 }
@@ -57,7 +59,7 @@ impl App {
 impl Handlers {
     /// All handlers, or every problem of any.
     fn new(config: &Config, metrics: &Metrics, problems: &mut Vec<Diagnostic>) -> Option<Self> {
-        let mut note = |message| problems.push(Diagnostic::error(ValueOrigin::Profile, "product", message));
+        let mut note = |message| problems.push(Diagnostic::of_product(message));
         let routes = RouteRules::new(config);
         let pages = PageSet::new(config).map_err(&mut note).ok();
         let consoles = ConsoleRules::new(config).map_err(&mut note).ok();

@@ -11,7 +11,7 @@ pub use crate::state::port_protocol::PortProtocol;
 use crate::auth::authenticator::Authenticator;
 use crate::auth::credential_memory::CredentialMemory;
 use crate::config::Config;
-use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
+use crate::config::diagnostic::{Diagnosed, Diagnostic};
 use crate::config::product::{AuthRules, BackendRules};
 use crate::http::access_log::AccessLog;
 use crate::http::api_grammar::ApiGrammar;
@@ -78,11 +78,11 @@ impl AppState {
     pub fn build(config: Config, persistent: &PersistentState) -> Diagnosed<Result<Self, Config>> {
         let Diagnosed { value: port_protocol, mut problems } =
             PortProtocol::load(&config, &persistent.tickets);
-        let mut note = |message| problems.push(Diagnostic::error(ValueOrigin::Profile, "product", message));
+        let mut note = |message| problems.push(Diagnostic::of_product(message));
         let nodes =
             Arc::new(NodeFile::new(config.product.nodes.as_ref(), &config.root, &config.settings.node_name));
-        let authenticator =
-            build_authenticator(&config, &nodes, &persistent.credentials).map_err(&mut note).ok();
+        let authenticator = build_authenticator(&config, &nodes, &persistent.credentials);
+        let authenticator = authenticator.map_err(|all| all.into_iter().for_each(&mut note)).ok();
         let header_names = HeaderNames::parse(&config.product.backend).map_err(&mut note).ok();
         let api = ApiGrammar::new(&config.product).map_err(&mut note).ok();
         let common_headers = CommonHeaders::new(&config, api.as_ref()).map_err(&mut note).ok();
@@ -147,7 +147,7 @@ fn build_authenticator(
     config: &Config,
     nodes: &Arc<NodeFile>,
     credentials: &Arc<CredentialMemory>,
-) -> Result<Option<Authenticator>, String> {
+) -> Result<Option<Authenticator>, Vec<String>> {
     let Some(rules) = config.product.auth.clone() else { return Ok(None) };
     let authenticator = Authenticator::new(rules, &config.root, Arc::clone(nodes))?;
     Ok(Some(authenticator.shared_with(&config.settings.browser.origins).with_memory(credentials)))

@@ -41,8 +41,9 @@ impl LoginCalls {
         // Only reading is harmless unless the profile says otherwise.
         let open = auth.open.iter().filter(|call| !call.starts_with("GET ")).map(|call| proof(call, &[]));
         let guesses = named.chain(open).collect::<Result<_, String>>();
-        let guesses = guesses.map_err(|what| format!("product.auth.login: {what}"))?;
-        let open = auth.open.iter().map(|call| PathPattern::parse(call)).collect::<Result<_, _>>()?;
+        let guesses = guesses.map_err(|what| format!("product.auth.login and open: {what}"))?;
+        let open = auth.open.iter().map(|call| PathPattern::parse(call)).collect::<Result<_, _>>();
+        let open = open.map_err(|what: String| format!("product.auth.open: {what}"))?;
         Ok(Self { guesses, open })
     }
 

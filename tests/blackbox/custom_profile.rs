@@ -166,4 +166,13 @@ fn profile_errors_name_file_and_key() {
         "{profile}:1: limits.body: must be a whole number from 0 to 1073741824, not '-1'"
     ));
     outcome.complains(&format!("{profile}: product.directory: url 'assets' must begin and end with /"));
+
+    let weak = text.replace("\"AcmeSession\"", "\"Acme Session\"").replace("[\"pkcs1-sha1\"]", "[]");
+    site.write("/srv/acme/profile.toml", weak.replace("X-Acme-Token", "Cookie"));
+    let outcome = Outcome::ask(site, &["check", profile]);
+    assert_eq!(outcome.code, 1);
+    for key in ["auth.cookie", "auth.schemes", "auth.csrf.header"] {
+        let start = format!("{profile}: product.{key}: ");
+        assert!(outcome.stderr.lines().any(|line| line.starts_with(&start)), "{key}: {outcome:?}");
+    }
 }

@@ -69,15 +69,22 @@ impl Authenticator {
     /// Reads no file yet.
     ///
     /// # Errors
-    /// A rule of the profile is not sound.
+    /// The rules of the profile that are not sound.
     pub fn new(
         rules: product::AuthRules,
         root: &RootDirectory,
         nodes: Arc<NodeFile>,
-    ) -> Result<Self, String> {
-        let csrf_header = rule_check::check(&rules)?;
+    ) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let csrf_header = rule_check::check(&rules).map_err(|more| problems.extend(more));
+        let exempt = rules.csrf_exempt.iter().map(|text| PathPattern::parse(text));
+        let csrf_exempt = exempt.collect::<Result<_, _>>();
         let csrf_exempt =
-            rules.csrf_exempt.iter().map(|text| PathPattern::parse(text)).collect::<Result<_, _>>()?;
+            csrf_exempt.map_err(|what: String| problems.push(format!("product.auth.csrf_exempt: {what}")));
+        let logins = LoginCalls::new(&rules).map_err(|what| problems.push(what));
+        let (Ok(csrf_header), Ok(csrf_exempt), Ok(logins)) = (csrf_header, csrf_exempt, logins) else {
+            return Err(problems);
+        };
         let tickets =
             rules.ticket.iter().map(|kind| TicketFiles::new(kind.clone(), &rules.schemes, root)).collect();
         let csrf_secret = CachedFile::new(root.path(&rules.csrf.secret), csrf::key_parser(rules.csrf.key))
@@ -87,7 +94,6 @@ impl Authenticator {
         let open = rules.open.iter().filter_map(split).collect();
         let clients = CredentialCache::new();
         let shared_with = AllowedOrigins::default();
-        let logins = LoginCalls::new(&rules)?;
         let memory = Arc::default();
         Ok(Self {
             rules,

@@ -18,7 +18,7 @@ use crate::config::layers::ResolvedValue;
 use crate::config::loaded_routes::RouteSource;
 use crate::config::setting::ValueKind;
 use crate::config::settings::{self, LISTENER_ROWS, ListenAddress, ListenSettings};
-use crate::config::{Config, ConfigSources};
+use crate::config::{self, Config, ConfigSources};
 use crate::handler::tunnel::TunnelRules;
 use crate::http::access_log::AccessLog;
 use crate::metrics::report::{ServedCertificate, seconds_since_1970};
@@ -77,6 +77,7 @@ pub(in crate::cli) fn examine(config: Config) -> Checked {
     problems.extend(certificates.iter().filter_map(|certificate| expiry(certificate, seconds_since_1970())));
     problems.extend(serving_user::problems(config, &served));
     problems.extend(log_disk::problems(config));
+    config::name_the_profile(config.profile_file.as_deref(), &mut problems);
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Diagnostic::is_error);
     let of_listeners = config.listener_keys.iter().map(|(key, found)| (key.as_str(), found));
     let values = || config.effective.iter().map(|(key, found)| (*key, found)).chain(of_listeners.clone());
