@@ -52,7 +52,7 @@ pub enum Command {
         #[arg(long, hide = true)]
         background: bool,
     },
-    /// Verify all that `run` would use, and print each setting with its origin
+    /// Verify all that `run` would use; print each setting with its origin
     Check {
         /// Name of a built-in profile, or the path of a .toml file
         profile: String,
