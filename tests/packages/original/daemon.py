@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A stand-in for pveproxy, pmgproxy, spiceproxy and pvedaemon, which are not to be had here: the verbs, the pid file, the
-user and the port of the one it is called as. It answers each request with its name. Proxies write an access log, and
-pvedaemon fails if the target says so."""
+user and the port of the one it is called as. It answers each request with its name. Proxies write an access log,
+pveproxy has a console that echoes, and pvedaemon fails if the target says so."""
 import os
 import pwd
 import signal
@@ -29,18 +29,34 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def answer(self):
+        if "vncwebsocket" in self.path:
+            return self.open_console()
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         form, kind = (
             (b'{"data":"original %s"}', "application/json;charset=UTF-8")
             if self.path.startswith("/api2/")
             else (b"<html>original %s</html>", "text/html; charset=UTF-8")
         )
-        body = form % NAME.encode()
-        self.send_response(500 if NAME == "pvedaemon" and "fail" in self.path else 200)
+        self.send(500 if NAME == "pvedaemon" and "fail" in self.path else 200, kind, form % NAME.encode())
+
+    def send(self, status, kind, body):
+        self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def open_console(self):
+        """pvedaemon names the port of the console; a proxy echoes binary frames with a mask of zeroes."""
+        if NAME == "pvedaemon":
+            return self.send(200, "application/json;charset=UTF-8", b'{"data":{"port":"5900"}}')
+        self.send_response(101)
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Upgrade", "websocket")
+        self.end_headers()
+        while len(head := self.rfile.read(6)) == 6:
+            length = head[1] & 0x7F
+            self.wfile.write(bytes([0x82, length]) + self.rfile.read(length))
 
     do_GET = do_POST = do_PUT = do_DELETE = answer
 
