@@ -129,7 +129,7 @@ $curl -b \"PVEAuthCookie=\$ticket\" $pve/api2/json/version" '"version":"9'
 $curl -i -b \"PVEAuthCookie=\$ticket\" -H \"CSRFPreventionToken: \$token\" -X PUT -d keyboard=de $pve/api2/json/cluster/options" \
         'HTTP/1.1 200 OK'
     local machine="$pve/api2/json/nodes/\$(hostname -s)/qemu/100"
-    try "A console, as noVNC opens it: a ticket for its port, then a websocket" \
+    try "A console, as noVNC opens it: a ticket for its port, then a websocket, which curl ends after two seconds" \
         "console=\$($curl -b \"PVEAuthCookie=\$ticket\" -H \"CSRFPreventionToken: \$token\" -d websocket=1 $machine/vncproxy)
 vncticket=\$(sed 's/.*\"ticket\":\"\\([^\"]*\\)\".*/\\1/' <<<\"\$console\")
 port=\$(sed 's/.*\"port\":\"\\([0-9]*\\)\".*/\\1/' <<<\"\$console\")
