@@ -148,7 +148,9 @@ fn the_original_on_the_port_is_recognised() {
     let found = Found::of(&mut doctor(&site, port, &[]));
     let finding =
         found.one("warning", "ports", &format!("the original pveproxy (pid {}) listens", original.0.id()));
-    assert!(finding["mend"].as_str().unwrap().contains("nodegate-fallback@pveproxy"), "{finding}");
+    let mend = finding["mend"].as_str().unwrap();
+    assert!(mend.starts_with("nodegate takeover pve --trial 10m #"), "{finding}");
+    assert!(mend.contains("nodegate-fallback@pveproxy"), "{finding}");
 }
 
 /// Node 2 shows another certificate than the one that it published, node 3 is dead, node 4 accepts and says nothing.

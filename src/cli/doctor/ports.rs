@@ -134,10 +134,13 @@ fn taken(wanted: &WantedPort, place: &str, owner: &Owner) -> Finding {
 }
 
 fn original(subject: &Subject, place: &str, owner: &Owner) -> Finding {
-    let (daemon, unit) = (&subject.config.product.daemon, subject.unit());
+    let daemon = &subject.config.product.daemon;
     Finding::warning(format!("{place}: the original {daemon} (pid {}) listens", owner.pid))
         .because("clients reach the original, so settings and commands of nodegate have no effect on them")
-        .mend(format!("systemctl restart {unit} # nodegate takes over; if not: systemctl status nodegate-fallback@{daemon}"))
+        .mend(format!(
+            "{} # if nodegate served before: systemctl status nodegate-fallback@{daemon}",
+            subject.takeover()
+        ))
 }
 
 fn nodegate(status: &StatusAnswer, place: &str, owner: &Owner) -> Finding {

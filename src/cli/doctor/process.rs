@@ -52,18 +52,24 @@ fn evaluate(subject: &Subject, status: &StatusAnswer, facts: &Facts) -> Vec<Find
 
 fn absent(subject: &Subject, reason: &str, facts: &Facts) -> Finding {
     let name = &subject.config.product.name;
-    let what = match facts.pid {
-        Some(pid) => format!(
-            "pid {pid} runs for {name}, but has no control socket: it is the original, or hangs ({reason})"
+    let (what, mend) = match facts.pid {
+        Some(pid) => (
+            format!(
+                "pid {pid} runs for {name}, but has no control socket: it is the original, or hangs ({reason})"
+            ),
+            format!("systemctl status {pid} # if it is the original: {}", subject.takeover()),
         ),
-        None => format!("nodegate does not run for {name} ({reason})"),
+        None => (
+            format!("nodegate does not run for {name} ({reason})"),
+            format!("systemctl start {}", subject.unit()),
+        ),
     };
     Finding::warning(what)
         .because(
             "the doctor sees nothing of its counters, reloads and certificates; for a trial give it the same --set \
              listen.port=PORT",
         )
-        .mend(format!("systemctl start {}", subject.unit()))
+        .mend(mend)
 }
 
 fn running(subject: &Subject, report: &StatusReport, facts: &Facts) -> Vec<Finding> {

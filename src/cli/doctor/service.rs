@@ -167,7 +167,11 @@ fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
                 daemon.name()
             ))
             .because("the package that takes the port over is not installed, or its drop-in is hidden")
-            .mend(format!("systemctl cat {} # docs/install.md tells how to take over", daemon.name())),
+            .mend(format!(
+                "{} # systemctl cat {} shows the unit",
+                subject.takeover(),
+                daemon.name()
+            )),
         );
     }
     if daemon.get("LoadState") == "masked" && !instance.is_active() {
@@ -177,16 +181,18 @@ fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
                 .mend(format!("systemctl unmask {}", daemon.name())),
         );
     }
-    let ours: Vec<_> = [daemon, instance].into_iter().filter(|unit| unit.runs_nodegate()).collect();
+    // Without nodegate nothing needs the worker, and a second unit cannot have the original's port.
+    let original_serves = daemon.is_active() && !daemon.runs_nodegate();
+    let is_relevant = |unit: &&Unit| !original_serves || unit.is_active();
+    let ours: Vec<_> =
+        [daemon, instance].into_iter().filter(|unit| unit.runs_nodegate()).filter(is_relevant).collect();
     for unit in &ours {
         let is_needed = unit.is_active() || ours.len() == 1 || unit.name() == daemon.name();
         if is_needed {
             findings.extend(of_unit(unit));
         }
     }
-    for unit in worker {
-        findings.push(state(unit, false));
-    }
+    findings.extend(worker.iter().filter(is_relevant).map(|unit| state(unit, false)));
     if ours.is_empty() && findings.is_empty() {
         findings.push(Finding::note("no unit of systemd starts nodegate for this profile"));
     }

@@ -97,6 +97,11 @@ impl Subject {
         command_line(verb, &self.profile, &self.options)
     }
 
+    /// The command that serves the product's port in place of the original. A unit has no options of the command line.
+    pub(super) fn takeover(&self) -> String {
+        command_line("takeover", &self.profile, &ConfigSources::default()) + " --trial 10m"
+    }
+
     /// The unit that serves this product: that of the daemon that nodegate replaces, if it is installed.
     pub(super) fn unit(&self) -> String {
         let daemon = format!("{}.service", self.config.product.daemon);

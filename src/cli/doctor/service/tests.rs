@@ -98,3 +98,24 @@ fn the_original_beside_nodegate_is_an_error() {
     let both = "pveproxy.service and nodegate@pve.service are both active";
     assert_eq!(all, [(Level::Error, both.to_owned())]);
 }
+
+/// Neither a second unit on the port of the original nor the worker of nodegate has to start.
+#[test]
+fn beside_the_original_only_a_takeover_is_recommended() {
+    let original = OURS
+        .replace("path=/usr/bin/nodegate ", "path=/usr/bin/pveproxy ")
+        .replace("/usr/bin/nodegate run pve", "/usr/bin/pveproxy start");
+    let instance = OURS
+        .replace("Id=pveproxy.service", "Id=nodegate@pve.service")
+        .replace("ActiveState=active", "ActiveState=inactive")
+        .replace("UnitFileState=enabled", "UnitFileState=disabled");
+    let subject = subject();
+    let units = units(&names(&subject), &parse(&[original, instance].join("\n")));
+    let findings = evaluate(&subject, &units);
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].level, Level::Note);
+    assert_eq!(
+        findings[0].mend.as_deref(),
+        Some("nodegate takeover pve --trial 10m # systemctl cat pveproxy.service shows the unit")
+    );
+}
