@@ -7,13 +7,16 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::libc::{CLOSE_RANGE_CLOEXEC, SYS_close_range, c_uint, syscall};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, User};
+use nix::unistd::{Pid, User, setsid};
 use rustix::thread::set_no_new_privs;
 
 /// Interval between two checks whether a program has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_ERROR_BYTES: u64 = 1 << 16;
+/// After stdin, stdout and stderr.
+const FIRST_OTHER_DESCRIPTOR: c_uint = 3;
 
 /// The limits of a program.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +59,8 @@ pub fn run(
     input: String,
     limits: ProgramLimits,
 ) -> Result<ProgramOutput, ProgramError> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    isolate(command);
     let until = Instant::now() + limits.time;
     let mut child = spawn(command).map_err(ProgramError::NotStarted)?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -77,6 +81,19 @@ pub fn run(
     let (stdout, is_truncated) = take(stdout, until)?;
     let (stderr, _) = take(stderr, until)?;
     Ok(ProgramOutput { status, stdout, stderr, is_truncated })
+}
+
+/// Gives the program a session: it leads a process group, and has no terminal. On the terminal of root a program of
+/// another user could type commands. Of the descriptors, which root's shell may have opened, it gets only its pipes.
+fn isolate(command: &mut Command) {
+    let detach = || {
+        setsid()?;
+        // SAFETY: the call only marks descriptors of this process. Kernels before 5.11 refuse it.
+        unsafe { syscall(SYS_close_range, FIRST_OTHER_DESCRIPTOR, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+        Ok(())
+    };
+    // SAFETY: only two system calls happen between fork and exec; they may be called there and allocate nothing.
+    unsafe { command.pre_exec(detach) };
 }
 
 /// The kernel keeps the ban on new privileges by thread, and a child inherits it.
@@ -159,6 +176,20 @@ mod tests {
         assert!(started.elapsed() < Duration::from_secs(15), "a child that holds the pipe is ended");
         let missing = run(&mut Command::new("/nonexistent/program"), String::new(), LIMITS);
         assert!(matches!(missing, Err(ProgramError::NotStarted(_))));
+    }
+
+    /// Neither the terminal of root nor a file that its shell has opened.
+    #[test]
+    fn programs_have_only_their_pipes() {
+        let file = tempfile::tempfile().unwrap();
+        nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+        let script = "cut -d ' ' -f 1,6 /proc/self/stat; echo $$; ls /proc/$$/fd; exec 9</dev/tty";
+        let output = sh(script, ProgramLimits { output_bytes: 100, ..LIMITS }).unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        let (session, own) = (lines[0].split(' ').next_back().unwrap(), lines[1]);
+        assert_eq!((session, &lines[2..]), (own, &["0", "1", "2"][..]));
+        assert!(!output.status.success(), "there is no terminal");
     }
 
     #[test]

@@ -340,6 +340,7 @@ fn statics_have_reasons() {
 /// Files with `unsafe` blocks, and what needs them.
 const UNSAFE: &[(&str, usize, &str)] = &[
     ("os/daemonize.rs", 1, "between fork and exec"),
+    ("os/program.rs", 2, "between fork and exec"),
     ("os/memory.rs", 1, "returns free memory to the kernel"),
     ("os/systemd.rs", 1, "sockets that systemd hands over as numbers"),
     ("tls/mod.rs", 1, "an OpenSSL call that rust-openssl does not have"),

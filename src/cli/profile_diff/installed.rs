@@ -15,8 +15,8 @@ use crate::os::program::{self, ProgramError, ProgramLimits};
 
 /// The product with the longest output has 40 kB.
 const MAX_OUTPUT_BYTES: u64 = 4 << 20;
-/// Characters of an error message that are shown.
-const MAX_REASON_CHARS: usize = 600;
+/// Characters of a message that are shown.
+const MAX_MESSAGE_CHARS: usize = 600;
 /// The last line: without it the output is not complete.
 const END: &str = "end";
 
@@ -52,11 +52,14 @@ impl InstalledProduct {
     /// Runs the program of the profile.
     pub(super) fn read(config: &Config, limit: Duration) -> Result<Self, String> {
         let text = run_program(config, limit)?;
-        let mut installed = Self::parse(&text)?;
+        let mut installed = Self::parse(&text).map_err(|error| printable(&error))?;
         let table = table_file::render(&config.product.name, &installed, &[]);
         RouteTable::parse(&table).map_err(|problems| {
             let problems = problems.iter().map(|problem| problem.message.clone());
-            format!("its API cannot be a route table: {}", problems.collect::<Vec<_>>().join("; "))
+            printable(&format!(
+                "its API cannot be a route table: {}",
+                problems.collect::<Vec<_>>().join("; ")
+            ))
         })?;
         for package in config.product.doctor.packages.keys() {
             if let PackageState::Installed(version) = package::state(&config.root, package) {
@@ -77,6 +80,10 @@ impl InstalledProduct {
                 return Err(unknown(" (the description has ended)"));
             }
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+            // Some separate the words of a route table, and others are commands of a terminal.
+            if word != "note" && !line.chars().all(is_printable) {
+                return Err(unknown(" (it has a character that cannot be shown)"));
+            }
             let (first, last) = rest.split_once(' ').unwrap_or((rest, ""));
             match word {
                 "route" if last.starts_with('/') && !last.contains(' ') => {
@@ -86,7 +93,7 @@ impl InstalledProduct {
                 "directory" if !last.is_empty() => installed.add(ServedKind::Directory, first, last),
                 "file" if !last.is_empty() => installed.add(ServedKind::File, first, last),
                 "page" if last.is_empty() && !first.is_empty() => installed.add(ServedKind::Page, first, ""),
-                "note" => installed.notes.push(rest.to_owned()),
+                "note" => installed.notes.push(printable(rest)),
                 END => is_complete = true,
                 _ => return Err(unknown("")),
             }
@@ -153,7 +160,16 @@ fn user_to_run_as(config: &Config) -> Result<Option<User>, String> {
 fn last_line(stderr: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(stderr);
     let last = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    Some(last.chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect())
+    Some(printable(last))
+}
+
+/// A message of the product without characters that command a terminal, or turn the direction of its text.
+fn printable(message: &str) -> String {
+    message.chars().filter(|character| is_printable(*character)).take(MAX_MESSAGE_CHARS).collect()
+}
+
+fn is_printable(character: char) -> bool {
+    matches!(character, '\'' | '"' | '\\') || character.escape_debug().len() == 1
 }
 
 #[cfg(test)]
@@ -179,6 +195,16 @@ mod tests {
     }
 
     #[test]
+    fn messages_command_no_terminal() {
+        let note = format!("\u{1b}]0;a\u{7}\u{9b}1m 'b' \\ \u{202e}\"é\"{}", "x".repeat(1000));
+        let text = format!("route GET /a\nnote {note}\nend\n");
+        let installed = InstalledProduct::parse(&text).unwrap();
+        let shown = &installed.notes[0];
+        assert!(shown.starts_with("]0;a1m 'b' \\ \"é\"xxx"), "{shown}");
+        assert_eq!(shown.chars().count(), MAX_MESSAGE_CHARS);
+    }
+
+    #[test]
     fn other_descriptions_are_refused() {
         let cases = [
             ("", "not complete"),
@@ -191,6 +217,10 @@ mod tests {
             ("route GET:z /a\nend\n", "unknown flag 'z'"),
             ("directory /a\nend\n", "line 1"),
             ("page\nend\n", "line 1"),
+            ("route GET /a\tPUT:o\nend\n", "cannot be shown"),
+            ("route GET /a\u{85}PUT:o\nend\n", "cannot be shown"),
+            ("route GET /a\u{1b}[31m\nend\n", "cannot be shown"),
+            ("page /\u{202e}\nend\n", "cannot be shown"),
             ("{\"data\":[]}\n", "line 1"),
         ];
         for (text, part) in cases {

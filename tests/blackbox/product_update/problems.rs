@@ -62,6 +62,22 @@ fn a_hanging_or_endless_product_is_given_up() {
     not_compared(&with_api(endless), &[], "wrote more than 4194304 bytes");
 }
 
+/// Modules that find the descriptor of the description, or put anything into their names, command no terminal.
+#[test]
+fn texts_of_the_product_command_no_terminal() {
+    let raw = |lines: &str| {
+        format!(
+            "for my $fd (3 .. 9) {{ open(my $out, '>&=', $fd) or next; syswrite($out, qq({lines}end\\n)) }}
+            require POSIX; POSIX::_exit(0);"
+        )
+    };
+    for line in ["route GET /a\\e[31m", "route GET /a\\tPUT:o", "directory /a/ /\\xc2\\x9b1m", "\\e[2J"] {
+        not_compared(&with_api(&raw(&format!("route GET /ok\\n{line}\\n"))), &[], "cannot be shown");
+    }
+    let outcome = with_api(&raw("route GET /ok\\nnote a\\e]0;b\\a \\xe2\\x80\\xaec\\n")).diff(&[]);
+    assert!(outcome.stdout.contains("\nnote     a]0;b c\n"), "{outcome:?}");
+}
+
 /// Without the list of registered methods the product's own dump is all that there is.
 #[test]
 fn the_products_dump_is_enough() {
