@@ -258,9 +258,11 @@ impl Lane {
         }
     }
 
+    /// A client that is no longer remembered keeps its place.
     fn update_start(&mut self, group: ClientGroup) {
-        let start = self.clients.get(group);
-        self.change(group, |queue| queue.start = start);
+        if let Some(start) = self.clients.find(group) {
+            self.change(group, |queue| queue.start = start);
+        }
     }
 
     fn shared_start(&self, call: &ScheduledCall) -> Duration {
@@ -273,5 +275,161 @@ impl Lane {
             false => Some(SharedTurn::WithoutLogin),
             true => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::{Duration, Instant};
+
+    use super::super::call::{CallTemplate, ClientGroup, ScheduledCall};
+    use super::super::client_queue::{Place, WaitingCall};
+    use super::{Candidate, Lane};
+
+    /// A lane whose clock and whose calls a generator moves.
+    struct RandomLane {
+        lane: Lane,
+        now: Instant,
+        random: fastrand::Rng,
+        last_number: u64,
+        /// calls that were taken, and their charges
+        running: Vec<(ScheduledCall, Duration)>,
+    }
+
+    impl RandomLane {
+        fn new(lane: Lane, seed: u64) -> Self {
+            let (now, random) = (Instant::now(), fastrand::Rng::with_seed(seed));
+            Self { lane, now, random, last_number: 0, running: Vec::new() }
+        }
+
+        fn time(&mut self) -> Duration {
+            Duration::from_millis(self.random.u64(0..40))
+        }
+
+        /// One of 12 clients, of which four have no login.
+        fn group(&mut self) -> ClientGroup {
+            let client = self.random.u8(0..12);
+            if client < 4 { ClientGroup::without_login(client) } else { ClientGroup::new(client) }
+        }
+
+        fn push(&mut self) {
+            let template = CallTemplate::new("GET /x".into());
+            let (group, key) = (self.group(), self.random.u8(0..4));
+            let call = ScheduledCall::new(group, template, key, 0, false);
+            self.last_number += 1;
+            let waiting = WaitingCall { number: self.last_number, arrived: self.now, call };
+            self.lane.push(waiting, self.now);
+        }
+
+        fn take(&mut self, may_go: impl Fn(&WaitingCall) -> bool + Copy) {
+            let overdue_after = self.time() * 3;
+            let overdue = self.lane.overdue(overdue_after, self.now, may_go);
+            let in_turn = self.random.bool() || overdue.is_none();
+            let next = if in_turn { self.lane.first(may_go) } else { overdue };
+            let charge = self.time();
+            let taken = next.and_then(|next| self.lane.take(next, charge, in_turn, self.now));
+            self.running.extend(taken.map(|taken| (taken.call, charge)));
+        }
+
+        fn correct(&mut self) {
+            if !self.running.is_empty() {
+                let (call, charged) = self.running.swap_remove(self.random.usize(0..self.running.len()));
+                let cost = self.time();
+                self.lane.correct(&call, charged, cost);
+            }
+        }
+
+        fn cancel(&mut self) {
+            let group = self.group();
+            let numbers: Vec<_> = self.lane.queue_of(group).map(|waiting| waiting.number).collect();
+            if let Some(number) = self.random.choice(numbers) {
+                assert_eq!(self.lane.remove(group, number).map(|removed| removed.number), Some(number));
+            }
+        }
+
+        /// As calls leave for the other lane and come back.
+        fn sort(&mut self) {
+            let key = self.random.u64(0..8);
+            let moved = self.lane.remove_if(|call| call.key % 8 == key);
+            for waiting in moved {
+                if self.random.bool() {
+                    self.lane.push(waiting, self.now);
+                }
+            }
+        }
+
+        fn step(&mut self, may_go: impl Fn(&WaitingCall) -> bool + Copy) {
+            let passed = self.time() / 4;
+            self.now += passed;
+            match self.random.u8(0..20) {
+                0..=7 => self.push(),
+                8..=13 => self.take(may_go),
+                14..=16 => self.correct(),
+                17 => self.cancel(),
+                18 => self.sort(),
+                _ if self.random.u8(0..10) == 0 => self.lane.clients.clear(),
+                _ => (),
+            }
+        }
+    }
+
+    /// The choice by looking at every client.
+    fn all(lane: &Lane, may_go: impl Fn(&WaitingCall) -> bool + Copy) -> Vec<Candidate> {
+        lane.queues.keys().filter_map(|group| lane.candidate(*group, may_go)).collect()
+    }
+
+    fn verify(
+        lane: &mut Lane,
+        may_go: impl Fn(&WaitingCall) -> bool + Copy,
+        overdue_after: Duration,
+        now: Instant,
+    ) {
+        let places: BTreeSet<Place> =
+            lane.queues.iter().map(|(group, queue)| queue.place(*group).unwrap()).collect();
+        assert_eq!(lane.places, places);
+        for (group, queue) in &lane.queues {
+            let remembered = lane.clients.find(*group);
+            assert!(remembered.is_none_or(|start| start == queue.start), "{remembered:?} {:?}", queue.start);
+            assert!(queue.calls.iter().is_sorted_by(|one, other| one.number < other.number));
+        }
+        let calls: Vec<_> = lane.queues().flatten().map(|waiting| waiting.call.group).collect();
+        let without_login = |groups: &[ClientGroup]| groups.iter().filter(|group| !group.has_login).count();
+        assert_eq!((lane.waiting(), lane.waiting_without_login()), (calls.len(), without_login(&calls)));
+        let groups: Vec<_> = lane.queues.keys().copied().collect();
+        assert_eq!(lane.clients_without_login, without_login(&groups));
+
+        let place = |next: Candidate| (next.place, next.position);
+        let candidates = all(lane, may_go);
+        let first = candidates.iter().copied().min_by_key(|next| next.place);
+        assert_eq!(lane.first(may_go).map(place), first.map(place));
+        let is_overdue = |since: Instant| now.saturating_duration_since(since) > overdue_after;
+        let overdue = candidates.iter().copied().filter(|next| is_overdue(next.head_since()));
+        let overdue = overdue.min_by_key(|next| (next.head_since(), next.place.number));
+        assert_eq!(lane.overdue(overdue_after, now, may_go).map(place), overdue.map(place));
+
+        let oldest = lane.queues.values().map(|queue| queue.head_since).min();
+        assert!(lane.oldest_head.zip(oldest).is_none_or(|(bound, oldest)| bound <= oldest));
+        assert_eq!(lane.has_overdue(overdue_after, now), oldest.is_some_and(is_overdue));
+    }
+
+    /// Random sequences: each choice against one that looks at every client.
+    #[test]
+    fn each_choice_is_that_of_all_clients() {
+        let mut longest = 0;
+        for seed in 0..200 {
+            let lane = if seed % 2 == 0 { Lane::default() } else { Lane::by_key() };
+            let mut random = RandomLane::new(lane, seed);
+            for _ in 0..300 {
+                let (divisor, rest) = (random.random.u64(1..4), random.random.u64(0..4));
+                // Most calls may go, or only some.
+                let may_go = move |waiting: &WaitingCall| divisor == 1 || waiting.number % divisor == rest;
+                random.step(may_go);
+                let (overdue_after, now) = (random.time() * 3, random.now);
+                verify(&mut random.lane, may_go, overdue_after, now);
+                longest = longest.max(random.lane.waiting());
+            }
+        }
+        assert!(longest > 20, "the lanes were nearly empty: {longest}");
     }
 }

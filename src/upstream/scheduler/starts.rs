@@ -31,7 +31,12 @@ impl<K: Copy + Eq + Hash> VirtualStarts<K> {
 
     /// Zero for a client or key that is not remembered.
     pub(super) fn get(&self, of: K) -> Duration {
-        self.0.get(&of).map_or(Duration::ZERO, |known| known.start)
+        self.find(of).unwrap_or_default()
+    }
+
+    /// The start, if it is remembered.
+    pub(super) fn find(&self, of: K) -> Option<Duration> {
+        self.0.get(&of).map(|known| known.start)
     }
 
     /// Starts at `virtual_time` or earlier say nothing, so they go first if there are too many.

@@ -632,3 +632,81 @@ fn idle_clients_are_forgotten() {
     backend.answer(holder);
     assert_eq!(backend.scheduler.remembered_clients(), 0);
 }
+
+/// A client that waits keeps its place when too many others are remembered.
+#[test]
+fn a_forgotten_client_gains_no_turns() {
+    let mut backend = Backend::new(2);
+    let long = read_of("script", "long");
+    backend.teach(&read("busy", "x"), ms(50), 1);
+    backend.enqueue_many(200, &read("busy", "x"));
+    while backend.scheduler.waiting() > 0 {
+        let started = backend.started();
+        backend.pass(ms(50));
+        for ticket in started {
+            backend.answer(ticket);
+        }
+    }
+    let running = backend.enqueue(long);
+    assert_eq!(backend.started(), [running]);
+    backend.enqueue_many(200, &read("script", "x"));
+    for client in 0..5000 {
+        backend.enqueue(read(&format!("new {client}"), "x"));
+        let started = backend.scheduler.start_next(backend.now).unwrap();
+        backend.answer(started.ticket);
+    }
+    backend.pass(ms(50));
+    backend.answer(running);
+    let window = backend.enqueue(read("window", "x"));
+    assert_eq!(backend.started()[0], window);
+}
+
+/// A call that was sent wakes the waiting ones only if it could have held one back: no free worker may be left over.
+#[test]
+fn sent_calls_leave_no_worker_free() {
+    let (mut quiet, mut woken) = (0, 0);
+    for seed in 0..300 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut backend = Backend::new(random.usize(1..5));
+        let (mut waiting, mut starting, mut running) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..200 {
+            backend.pass(ms(random.u64(0..300)));
+            // As each event before has left it.
+            let started = backend.started();
+            waiting.retain(|ticket| !started.contains(ticket));
+            starting.extend(started);
+            let wakes = match random.u8(0..8) {
+                0..=2 => {
+                    let (client, connection) = (random.u8(0..3), random.u64(0..3));
+                    let template = CallTemplate::new(format!("{}", random.u8(0..4)).into());
+                    let group = if client == 0 {
+                        ClientGroup::without_login(client)
+                    } else {
+                        ClientGroup::new(client)
+                    };
+                    let call = ScheduledCall::new(group, template, (), connection, random.u8(0..3) == 0);
+                    waiting.extend(backend.scheduler.enqueue(call, backend.now));
+                    true
+                }
+                3..=5 if !starting.is_empty() => {
+                    let ticket = starting.swap_remove(random.usize(0..starting.len()));
+                    running.push(ticket);
+                    let wakes = backend.scheduler.note_sent(ticket);
+                    *if wakes { &mut woken } else { &mut quiet } += usize::from(!waiting.is_empty());
+                    wakes
+                }
+                6 if !running.is_empty() => {
+                    let ticket = running.swap_remove(random.usize(0..running.len()));
+                    backend.answer(ticket);
+                    backend.scheduler.waiting() > 0
+                }
+                7 if !waiting.is_empty() => {
+                    backend.scheduler.cancel(waiting.swap_remove(random.usize(0..waiting.len())))
+                }
+                _ => false,
+            };
+            assert!(wakes || backend.started().is_empty(), "seed {seed}: a call could have started");
+        }
+    }
+    assert!(quiet > 100 && woken > 100, "{quiet} {woken}");
+}
