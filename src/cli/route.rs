@@ -76,16 +76,18 @@ fn explain(config: &Config, method: &Method, path: &str) -> Result<String, Strin
         return Ok(format!("{route} open OPTIONS is answered at once, with the methods that there are"));
     }
     let access = if needs_login { "login" } else { "open" };
-    let table = in_table(config, method, &target).unwrap_or_default();
+    let table = in_table(config, method, &target, &route).unwrap_or_default();
     Ok(format!("{route} {access} {}{table}", reason(&route, &api)))
 }
 
 /// The line of the route table that decides about a call, or that none does. Also whether it adds a file.
-fn in_table(config: &Config, method: &Method, target: &RequestTarget) -> Option<String> {
+fn in_table(config: &Config, method: &Method, target: &RequestTarget, route: &Route) -> Option<String> {
     let source = &config.routes.source;
     let api = match target {
         RequestTarget::Api(api) => api,
-        RequestTarget::Path(path) if config.routes.table.added.serves(path) => {
+        RequestTarget::Path(path)
+            if matches!(route, Route::Static(_)) && config.routes.table.added.serves(path) =>
+        {
             return Some(format!(" (added by {source})"));
         }
         RequestTarget::Path(_) | RequestTarget::NoSuchUri => return None,

@@ -20,6 +20,9 @@ impl AddedFiles {
         let (word, rest) = line.split_once(' ')?;
         let (url, path) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
         match word {
+            "directory" | "file" if self.has_url(url) => {
+                Some(Err(format!("the URL '{url}' has a line already")))
+            }
             "directory" => Some(parse(url, path, true).map(|(url, path)| {
                 self.directories.push(DirectoryRules { url, path, links: Vec::new() });
             })),
@@ -28,6 +31,11 @@ impl AddedFiles {
             })),
             _ => None,
         }
+    }
+
+    fn has_url(&self, url: &str) -> bool {
+        self.directories.iter().any(|known| known.url == url)
+            || self.files.iter().any(|known| known.url == url)
     }
 
     pub fn len(&self) -> usize {
@@ -99,6 +107,9 @@ mod tests {
             "file /x /a/../b",
         ] {
             assert!(added.add_line(line).unwrap().is_err(), "{line}");
+        }
+        for line in ["directory /new/ /b", "file /x.js /usr/share/x.js"] {
+            assert!(added.add_line(line).unwrap().unwrap_err().ends_with("has a line already"), "{line}");
         }
         assert_eq!((added.directories.len(), added.files.len()), (1, 1));
     }

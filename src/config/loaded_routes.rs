@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use nix::fcntl::OFlag;
 
 use super::layers::ResolvedValue;
 use super::product::Product;
@@ -153,7 +156,9 @@ impl fmt::Display for RouteSource {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
+    // Without O_NONBLOCK, opening a FIFO would wait for a writer.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
@@ -216,6 +221,24 @@ mod tests {
         );
         let large = vec![b'#'; usize::try_from(MAX_FILE_BYTES).unwrap() + 1];
         assert!(problems(&large)[0].contains("cannot be read: it has more than"));
+    }
+
+    #[test]
+    fn only_a_file_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("my.routes");
+        let refused = || load(&directory).problems[0].message.clone();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(refused().ends_with("cannot be read: it is not a file"));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(refused().ends_with("cannot be read: it is not a file"));
+    }
+
+    /// Editors of other systems write a byte order mark and other ends of lines.
+    #[test]
+    fn files_of_other_editors_are_read() {
+        assert_eq!(problems(b"\xef\xbb\xbf# made from a 1\r\n/a GET:p\r\n\r\n/b PUT\r\n"), [""; 0]);
     }
 
     #[test]

@@ -12,6 +12,10 @@ use crate::config::added_files::AddedFiles;
 
 /// The methods of an API. The product answers others with 501.
 const VERBS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
+/// A file that is no table has a wrong line after the other, and each one is logged.
+const MAX_PROBLEMS: usize = 20;
+/// Some editors begin a file with it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 /// Begins a comment that names a package and its version.
 const MADE_FROM: &str = "# made from ";
 
@@ -127,12 +131,18 @@ impl RouteTable {
     /// Reads the compact form.
     ///
     /// # Errors
-    /// Every line that cannot be used.
+    /// The lines that cannot be used, up to a limit.
     pub fn parse(text: &str) -> Result<Self, Vec<TableProblem>> {
         let (mut table, mut problems) = (Self::default(), Vec::new());
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         for (index, line) in text.lines().enumerate() {
             if let Err(message) = table.add_line(line) {
                 problems.push(TableProblem { line: index + 1, message });
+            }
+            if problems.len() == MAX_PROBLEMS {
+                let message = "the lines after this one are not verified: too many are wrong".to_owned();
+                problems.push(TableProblem { line: index + 1, message });
+                break;
             }
         }
         if problems.is_empty() { Ok(table) } else { Err(problems) }
@@ -323,6 +333,14 @@ mod tests {
         for (problem, part) in problems.iter().zip(["flag 'z'", "'c'", "'FETCH'", "no method", "GET twice"]) {
             assert!(problem.message.contains(part), "{problem:?}");
         }
+    }
+
+    #[test]
+    fn a_file_of_wrong_lines_is_given_up() {
+        let problems = RouteTable::parse(&"x\n".repeat(1000)).unwrap_err();
+        assert_eq!(problems.len(), MAX_PROBLEMS + 1);
+        let last = problems.last().unwrap();
+        assert!(last.line == MAX_PROBLEMS && last.message.contains("not verified"), "{last:?}");
     }
 
     #[test]

@@ -165,8 +165,9 @@ pub(super) fn added_lines(config: &Config, installed: &InstalledProduct) -> Vec<
             ServedKind::File | ServedKind::Page => format!("file {url} {}", path.display()),
         }
     });
-    // A line that no table may have is left out, such as a directory at `x/`.
-    lines.filter(|line| matches!(AddedFiles::default().add_line(line), Some(Ok(())))).collect()
+    // A line that no table may have is left out, such as a directory at `x/`, or a second one at `/x/`.
+    let mut added = AddedFiles::default();
+    lines.filter(|line| matches!(added.add_line(line), Some(Ok(())))).collect()
 }
 
 /// Whether something of the product is served.

@@ -36,8 +36,12 @@ pub(super) fn render(profile: &str, installed: &InstalledProduct, added: &[Strin
 }
 
 /// Writes the file completely or not at all. An existing file is replaced, and a missing directory is made: the one for
-/// settings is not part of a package.
+/// settings is not part of a package. A symbolic link is replaced too: a user could have put it in the way of root.
 pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
+    // Root could replace /dev/null.
+    if fs::metadata(path).is_ok_and(|existing| !existing.is_file()) {
+        return Err(io::Error::other("it is not a file"));
+    }
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         make_directory(directory)?;
     }
@@ -99,6 +103,29 @@ mod tests {
         assert_eq!(lines, expected);
         let table = RouteTable::parse(&text).unwrap();
         assert_eq!((table.methods().len(), table.made_from["some-package"].as_str()), (3, "1.2-3"));
+    }
+
+    #[test]
+    fn only_files_are_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/null", path("device")).unwrap();
+        fs::create_dir(path("directory")).unwrap();
+        for name in ["fifo", "device", "directory"] {
+            assert_eq!(write(&path(name), "").unwrap_err().to_string(), "it is not a file", "{name}");
+        }
+        assert!(path("device").is_symlink(), "it is kept");
+        fs::write(path("target"), "other").unwrap();
+        for (name, target) in [("link", "target"), ("dangling", "missing")] {
+            std::os::unix::fs::symlink(path(target), path(name)).unwrap();
+            write(&path(name), "/a GET\n").unwrap();
+            assert_eq!(fs::read_to_string(path(name)).unwrap(), "/a GET\n", "{name}");
+        }
+        assert_eq!(
+            (fs::read_to_string(path("target")).unwrap().as_str(), path("missing").exists()),
+            ("other", false)
+        );
     }
 
     #[test]

@@ -112,6 +112,14 @@ fn new_directories_are_served_by_the_setting() {
     assert_eq!((code, &report["differences"]), (0, &serde_json::json!([])), "{report:#}");
     let route = ask(site, &gate, &["route", "pve", "GET", "/pve2/new/a.js"]).stdout;
     assert!(route.ends_with(&format!("(added by {})\n", site.path(TABLE).display())), "{route}");
+    let written = std::fs::read(site.path(TABLE)).unwrap();
+    site.write(TABLE, "/version GET\ndirectory / /usr/share/new\n");
+    let route = |url: &str| ask(site, &gate, &["route", "pve", "GET", url]).stdout;
+    assert!(
+        route("/one.js").contains("(added by ") && !route("/").contains("added"),
+        "a page is the profile's"
+    );
+    std::fs::write(site.path(TABLE), written).unwrap();
     let status = ask(site, &gate, &["status", "pve"]).stdout;
     assert!(status.contains("of routes.file; adds 3 directories and files\n"), "{status}");
     std::fs::remove_dir_all(site.path("/usr/share/new")).unwrap();
