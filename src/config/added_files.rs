@@ -4,6 +4,9 @@ use std::path::{Component, Path, PathBuf};
 
 use super::product::{DirectoryRules, SingleFile};
 
+/// Packages install their files below it. Keys and data lie in other places.
+const PACKAGED: &str = "/usr";
+
 /// Files that are served besides those of the profile. An entry with the URL of one of the profile replaces that one.
 #[derive(Clone, Debug, Default)]
 pub struct AddedFiles {
@@ -68,6 +71,11 @@ impl AddedFiles {
     }
 }
 
+/// Whether a route table may name the path.
+pub fn is_packaged(path: &Path) -> bool {
+    path.starts_with(PACKAGED)
+}
+
 fn parse(url: &str, path: &str, is_directory: bool) -> Result<(String, PathBuf), String> {
     if !url.starts_with('/') || url.ends_with('/') != is_directory {
         let end = if is_directory { "end with /" } else { "not end with /" };
@@ -76,6 +84,12 @@ fn parse(url: &str, path: &str, is_directory: bool) -> Result<(String, PathBuf),
     let path = Path::new(path.trim());
     if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
         return Err(format!("'{}' is not an absolute path without ..", path.display()));
+    }
+    if !is_packaged(path) {
+        return Err(format!(
+            "'{}' is not below {PACKAGED}: clients read these files without a login",
+            path.display()
+        ));
     }
     Ok((url.to_owned(), path.to_owned()))
 }
@@ -99,16 +113,18 @@ mod tests {
             assert_eq!(added.add_line(line), None, "{line}");
         }
         for line in [
-            "directory /new /a",
+            "directory /new /usr/a",
             "directory /new/",
-            "directory x/ /a",
-            "file /x/ /a",
-            "file /x a",
-            "file /x /a/../b",
+            "directory x/ /usr/a",
+            "file /x/ /usr/a",
+            "file /x usr/a",
+            "file /x /usr/../b",
+            "directory /x/ /etc/keys",
+            "file /x /usrlocal/x",
         ] {
             assert!(added.add_line(line).unwrap().is_err(), "{line}");
         }
-        for line in ["directory /new/ /b", "file /x.js /usr/share/x.js"] {
+        for line in ["directory /new/ /usr/b", "file /x.js /usr/share/x.js"] {
             assert!(added.add_line(line).unwrap().unwrap_err().ends_with("has a line already"), "{line}");
         }
         assert_eq!((added.directories.len(), added.files.len()), (1, 1));

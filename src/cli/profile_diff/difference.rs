@@ -7,7 +7,7 @@ use super::consequence::{self, Consequence, ServingRules};
 use super::installed::{InstalledProduct, ServedKind, ServedPath};
 use super::page_links;
 use crate::config::Config;
-use crate::config::added_files::AddedFiles;
+use crate::config::added_files::{AddedFiles, is_packaged};
 use crate::config::route_table::ApiMethod;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -140,6 +140,7 @@ fn of_served(config: &Config, served: &ServedPath) -> Option<Difference> {
         (ServedKind::Page, None) => "nodegate answers 404, also with the new table: the profile decides",
         (_, Some(_)) => "nodegate serves the old place",
     };
+    let is_addable = *kind != ServedKind::Page && is_packaged(&plain_path(Path::new(path)));
     Some(Difference {
         change: if ours.is_some() { Change::Changed } else { Change::New },
         part: DifferentPart::Served(*kind),
@@ -147,7 +148,7 @@ fn of_served(config: &Config, served: &ServedPath) -> Option<Difference> {
         ours,
         installed: Some(path.clone()),
         consequence: Consequence { fails: true, text: text.to_owned() },
-        with_new_table: (*kind != ServedKind::Page).then(|| format!("served from {path}")),
+        with_new_table: is_addable.then(|| format!("served from {path}")),
     })
 }
 
