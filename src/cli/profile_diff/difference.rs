@@ -253,13 +253,13 @@ mod tests {
     ) -> (Vec<Difference>, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("x.routes"), table).unwrap();
-        for existing in ["new", "js", "css"] {
+        for existing in ["usr/new", "usr/js", "usr/css", "etc/keys"] {
             std::fs::create_dir_all(directory.path().join(existing)).unwrap();
         }
         let root = RootDirectory::new(directory.path().to_owned());
         let sources = ConfigSources { root, sets: vec!["routes.file=/x.routes".to_owned()] };
         let mut config = Config::load("pve", &sources).unwrap();
-        let js = DirectoryRules { url: "/js/".to_owned(), path: "/js".into(), links: Vec::new() };
+        let js = DirectoryRules { url: "/js/".to_owned(), path: "/usr/js".into(), links: Vec::new() };
         config.product.directory = vec![js];
         config.product.page = Vec::new();
         let mut installed = InstalledProduct::default();
@@ -308,28 +308,40 @@ mod tests {
     #[test]
     fn directories_and_pages_are_compared() {
         let served = [
-            (ServedKind::Directory, "/js/", "/js/"),
-            (ServedKind::Directory, "/new/", "/css/../new/"),
-            (ServedKind::Directory, "/missing/", "/missing/"),
+            (ServedKind::Directory, "/js/", "/usr/js/"),
+            (ServedKind::Directory, "/new/", "/usr/css/../new/"),
+            (ServedKind::Directory, "/missing/", "/usr/missing/"),
             (ServedKind::Page, "/", ""),
         ];
         let (found, lines) = compare("/a GET\n", &[("GET", "/a")], &served);
         let expected =
-            [(Change::New, "/new/", None, Some("/css/../new/")), (Change::New, "/", None, Some(""))];
+            [(Change::New, "/new/", None, Some("/usr/css/../new/")), (Change::New, "/", None, Some(""))];
         assert_eq!(names(&found), expected);
-        assert_eq!(lines, ["directory /new/ /new"]);
+        assert_eq!(lines, ["directory /new/ /usr/new"]);
         let (found, lines) =
-            compare("/a GET\n", &[("GET", "/a")], &[(ServedKind::Directory, "/js/", "/css")]);
-        assert_eq!(names(&found), [(Change::Changed, "/js/", Some("/js"), Some("/css"))]);
-        assert_eq!(lines, ["directory /js/ /css"]);
+            compare("/a GET\n", &[("GET", "/a")], &[(ServedKind::Directory, "/js/", "/usr/css")]);
+        assert_eq!(names(&found), [(Change::Changed, "/js/", Some("/usr/js"), Some("/usr/css"))]);
+        assert_eq!(lines, ["directory /js/ /usr/css"]);
     }
 
     #[test]
     fn added_directories_are_no_difference() {
-        let table = "directory /new/ /new\ndirectory /js/ /css\n/a GET\n";
-        let served = [(ServedKind::Directory, "/new/", "/new/"), (ServedKind::Directory, "/js/", "/css")];
+        let table = "directory /new/ /usr/new\ndirectory /js/ /usr/css\n/a GET\n";
+        let served =
+            [(ServedKind::Directory, "/new/", "/usr/new/"), (ServedKind::Directory, "/js/", "/usr/css")];
         let (found, lines) = compare(table, &[("GET", "/a")], &served);
         assert!(found.is_empty(), "{found:?}");
-        assert_eq!(lines, ["directory /new/ /new", "directory /js/ /css"], "the next table has them too");
+        assert_eq!(
+            lines,
+            ["directory /new/ /usr/new", "directory /js/ /usr/css"],
+            "the next table has them too"
+        );
+    }
+    #[test]
+    fn other_paths_are_shown_and_not_added() {
+        let keys = [(ServedKind::Directory, "/keys/", "/etc/keys")];
+        let (found, lines) = compare("/a GET\n", &[("GET", "/a")], &keys);
+        assert_eq!(names(&found), [(Change::New, "/keys/", None, Some("/etc/keys"))]);
+        assert!(lines.is_empty() && found[0].with_new_table.is_none());
     }
 }
