@@ -80,7 +80,8 @@ impl SettingsLayers {
             Err(error) => {
                 let line = error.span().map(|span| line_at(&text, span.start));
                 let origin = ValueOrigin::File { path: path.to_path_buf(), line };
-                self.problems.push(Diagnostic::error(origin, "", error.message()));
+                let message = format!("{}{}", error.message(), quotes_hint(&text, &error));
+                self.problems.push(Diagnostic::error(origin, "", message));
             }
         }
     }
@@ -181,6 +182,14 @@ impl TomlSource<'_> {
     fn place(&self, offset: usize) -> ValueOrigin {
         ValueOrigin::File { path: PathBuf::from(self.path), line: Some(line_at(self.text, offset)) }
     }
+}
+
+/// A hint for `key = 10.0.0.1`. It does not show the value, which may be a secret.
+fn quotes_hint(text: &str, error: &toml::de::Error) -> &'static str {
+    let line = error.span().and_then(|span| text.lines().nth(line_at(text, span.start) - 1));
+    let value = line.and_then(|line| line.split_once('=')).map(|(_, value)| value.trim());
+    let is_bare = value.is_some_and(|value| value.starts_with(char::is_alphanumeric));
+    if is_bare { "; if the value is a text, write it in quotes" } else { "" }
 }
 
 /// 1-based line of a byte offset.

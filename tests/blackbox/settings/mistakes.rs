@@ -130,6 +130,15 @@ fn a_broken_site_file_names_its_line() {
     assert_eq!(outcome.code, 1);
     let start = format!("{}:2: ", site.path("/etc/nodegate/pve.toml").display());
     assert!(outcome.stderr.lines().any(|line| line.starts_with(&start)), "{outcome:?}");
+    assert!(!outcome.stderr.contains("in quotes"), "{outcome:?}");
+    for value in ["127.0.0.8", "deny # all"] {
+        site.write("/etc/nodegate/pve.toml", format!("[acl]\ndeny_from = {value}\n"));
+        let outcome = Outcome::check(&site, &[]);
+        assert_eq!(outcome.code, 1);
+        let hint = "; if the value is a text, write it in quotes";
+        let is_hint = |line: &str| line.starts_with(&start) && line.ends_with(hint);
+        assert!(outcome.stderr.lines().any(is_hint), "{outcome:?}");
+    }
 }
 
 #[test]
