@@ -98,7 +98,7 @@ impl LoadedRoutes {
         }
     }
 
-    /// `679 methods, built in (pve-manager 9.2.11)`.
+    /// `679 methods, built in (the package and its version)`.
     pub fn describe(&self, product: &Product) -> String {
         let packages =
             self.made_from(product).iter().map(|(package, version)| format!("{package} {version}"));
