@@ -31,7 +31,7 @@ pub(super) struct Lane {
     clients_without_login: usize,
 }
 
-/// A lane that several clients share. It has the turns of one client.
+/// A property that several clients share. Together they have the turns of one client.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum SharedTurn {
     Key(u64),
