@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::config::root::RootDirectory;
 use crate::os::program::{self, ProgramError, ProgramLimits};
 
-const LIMITS: ProgramLimits = ProgramLimits { time: Duration::from_secs(4), output_bytes: 1 << 16 };
+const LIMITS: ProgramLimits =
+    ProgramLimits { time: Duration::from_secs(4), output_bytes: 1 << 16, memory_bytes: None };
 
 /// The state of one package.
 #[derive(Debug, Eq, PartialEq)]

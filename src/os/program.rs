@@ -1,16 +1,19 @@
-//! Another program that runs to its end: with a deadline, with bounded output, and on request as another user.
+//! Another program that runs to its end: with a deadline, with bounded output and memory, and on request as another user.
 
 use std::io::{self, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::libc::{CLOSE_RANGE_CLOEXEC, SYS_close_range, c_uint, syscall};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, User, setsid};
 use rustix::thread::set_no_new_privs;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Interval between two checks whether a program has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -23,6 +26,14 @@ const FIRST_OTHER_DESCRIPTOR: c_uint = 3;
 pub struct ProgramLimits {
     pub time: Duration,
     pub output_bytes: u64,
+    /// address space of each of its processes
+    pub memory_bytes: Option<u64>,
+}
+
+/// Ends the process group of a program if a signal ends this process: the program has a session of its own, so Ctrl-C
+/// reaches only this process.
+pub struct InterruptWatch {
+    group: Arc<Mutex<Option<Pid>>>,
 }
 
 /// The end of a program.
@@ -50,6 +61,52 @@ pub fn run_as(command: &mut Command, user: &User) {
     command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
 }
 
+impl InterruptWatch {
+    /// Takes over SIGINT, SIGTERM and SIGHUP for the rest of this process.
+    ///
+    /// # Errors
+    /// The signals cannot be watched.
+    pub fn start() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let entered = runtime.enter();
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        drop(entered);
+        let group = Arc::new(Mutex::new(None));
+        let watched = Arc::clone(&group);
+        thread::spawn(move || {
+            let kind = runtime.block_on(async {
+                tokio::select! {
+                    _ = interrupt.recv() => SignalKind::interrupt(),
+                    _ = terminate.recv() => SignalKind::terminate(),
+                    _ = hangup.recv() => SignalKind::hangup(),
+                }
+            });
+            let group = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(group) = *group {
+                let _ = killpg(group, Signal::SIGKILL);
+            }
+            // As a shell reports a process that the signal ended.
+            std::process::exit(128 + kind.as_raw_value());
+        });
+        Ok(Self { group })
+    }
+
+    /// Runs a program as `run` does.
+    ///
+    /// # Errors
+    /// The program cannot be started, or is too slow.
+    pub fn run(
+        &self,
+        command: &mut Command,
+        input: String,
+        limits: ProgramLimits,
+    ) -> Result<ProgramOutput, ProgramError> {
+        run_watched(command, input, limits, &self.group)
+    }
+}
+
 /// Runs a program with this text on stdin. At the deadline its process group is killed.
 ///
 /// # Errors
@@ -59,10 +116,25 @@ pub fn run(
     input: String,
     limits: ProgramLimits,
 ) -> Result<ProgramOutput, ProgramError> {
+    run_watched(command, input, limits, &Mutex::new(None))
+}
+
+fn run_watched(
+    command: &mut Command,
+    input: String,
+    limits: ProgramLimits,
+    watched: &Mutex<Option<Pid>>,
+) -> Result<ProgramOutput, ProgramError> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    isolate(command);
+    isolate(command, limits.memory_bytes);
     let until = Instant::now() + limits.time;
-    let mut child = spawn(command).map_err(ProgramError::NotStarted)?;
+    let mut child = {
+        // A signal that comes now waits until the group is known.
+        let mut group = watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = spawn(command).map_err(ProgramError::NotStarted)?;
+        *group = i32::try_from(child.id()).ok().map(Pid::from_raw);
+        child
+    };
     if let Some(mut stdin) = child.stdin.take() {
         // A program that ends early does not read all.
         thread::spawn(move || stdin.write_all(input.as_bytes()));
@@ -71,8 +143,8 @@ pub fn run(
     let stderr = child.stderr.take().map(|pipe| collect(pipe, MAX_ERROR_BYTES));
     let ended = wait(&mut child, until);
     // Also ends what the program started in its group: it may hold the pipes.
-    if let Ok(group) = i32::try_from(child.id()) {
-        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    if let Some(group) = watched.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let _ = killpg(group, Signal::SIGKILL);
     }
     let Some(status) = ended else {
         let _ = child.wait();
@@ -85,14 +157,17 @@ pub fn run(
 
 /// Gives the program a session: it leads a process group, and has no terminal. On the terminal of root a program of
 /// another user could type commands. Of the descriptors, which root's shell may have opened, it gets only its pipes.
-fn isolate(command: &mut Command) {
-    let detach = || {
+fn isolate(command: &mut Command, memory_bytes: Option<u64>) {
+    let detach = move || {
         setsid()?;
+        if let Some(bytes) = memory_bytes {
+            setrlimit(Resource::RLIMIT_AS, bytes, bytes)?;
+        }
         // SAFETY: the call only marks descriptors of this process. Kernels before 5.11 refuse it.
         unsafe { syscall(SYS_close_range, FIRST_OTHER_DESCRIPTOR, c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
         Ok(())
     };
-    // SAFETY: only two system calls happen between fork and exec; they may be called there and allocate nothing.
+    // SAFETY: only system calls happen between fork and exec; they may be called there and allocate nothing.
     unsafe { command.pre_exec(detach) };
 }
 
@@ -144,7 +219,8 @@ fn take(receiver: Option<Receiver<Collected>>, until: Instant) -> Result<Collect
 mod tests {
     use super::*;
 
-    const LIMITS: ProgramLimits = ProgramLimits { time: Duration::from_secs(20), output_bytes: 8 };
+    const LIMITS: ProgramLimits =
+        ProgramLimits { time: Duration::from_secs(20), output_bytes: 8, memory_bytes: None };
 
     fn sh(script: &str, limits: ProgramLimits) -> Result<ProgramOutput, ProgramError> {
         let mut command = Command::new("sh");
@@ -176,6 +252,12 @@ mod tests {
         assert!(started.elapsed() < Duration::from_secs(15), "a child that holds the pipe is ended");
         let missing = run(&mut Command::new("/nonexistent/program"), String::new(), LIMITS);
         assert!(matches!(missing, Err(ProgramError::NotStarted(_))));
+    }
+
+    #[test]
+    fn memory_is_limited() {
+        let limits = ProgramLimits { output_bytes: 100, memory_bytes: Some(1 << 28), ..LIMITS };
+        assert_eq!(sh("ulimit -v", limits).unwrap().stdout, b"262144\n");
     }
 
     /// Neither the terminal of root nor a file that its shell has opened.

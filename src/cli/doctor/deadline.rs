@@ -65,7 +65,7 @@ pub(super) enum ProgramError {
 
 /// The output of a program of the system, at most a megabyte. It gets no input, and ends at the deadline.
 pub(super) fn output(command: &mut Command, limit: Duration) -> Result<String, ProgramError> {
-    let limits = ProgramLimits { time: limit, output_bytes: MAX_OUTPUT_BYTES };
+    let limits = ProgramLimits { time: limit, output_bytes: MAX_OUTPUT_BYTES, memory_bytes: None };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match program::run(command.env("LC_ALL", "C"), String::new(), limits) {
         Ok(output) if output.status.success() => Ok(text(&output.stdout)),

@@ -11,10 +11,12 @@ use super::table_file;
 use crate::cli::package::{self, PackageState};
 use crate::config::Config;
 use crate::config::route_table::{ApiMethod, RouteTable, parse_method};
-use crate::os::program::{self, ProgramError, ProgramLimits};
+use crate::os::program::{self, InterruptWatch, ProgramError, ProgramLimits};
 
 /// The product with the longest output has 40 kB.
 const MAX_OUTPUT_BYTES: u64 = 4 << 20;
+/// The products' daemons, which load the same modules, have less than half of it.
+const MAX_MEMORY_BYTES: u64 = 1 << 30;
 /// Characters of a message that are shown.
 const MAX_MESSAGE_CHARS: usize = 600;
 /// The last line: without it the output is not complete.
@@ -124,8 +126,10 @@ fn run_program(config: &Config, limit: Duration) -> Result<String, String> {
     if let Some(user) = user_to_run_as(config)? {
         program::run_as(&mut command, &user);
     }
-    let limits = ProgramLimits { time: limit, output_bytes: MAX_OUTPUT_BYTES };
-    let output = match program::run(&mut command, rules.script()?, limits) {
+    let limits =
+        ProgramLimits { time: limit, output_bytes: MAX_OUTPUT_BYTES, memory_bytes: Some(MAX_MEMORY_BYTES) };
+    let watch = InterruptWatch::start().map_err(|error| error.to_string())?;
+    let output = match watch.run(&mut command, rules.script()?, limits) {
         Ok(output) => output,
         Err(ProgramError::NotStarted(error)) => return Err(format!("{name} cannot be started: {error}")),
         Err(ProgramError::TooSlow) => return Err(format!("{name} did not end within {} s", limit.as_secs())),

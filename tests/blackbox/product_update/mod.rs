@@ -7,10 +7,12 @@ mod problems;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use nodegate_standin::Product;
 use serde_json::Value;
 
+use crate::support::nodegate::command;
 use crate::support::{Outcome, Site};
 
 /// The stand-ins for the products' modules, which the package tests use as well.
@@ -53,7 +55,12 @@ impl InstalledSite {
     }
 
     fn diff(&self, arguments: &[&str]) -> Outcome {
-        Outcome::ask(&self.site, &[&["profile-diff", self.site.profile()], arguments].concat())
+        Outcome::of(&mut self.diff_command(arguments))
+    }
+
+    fn diff_command(&self, arguments: &[&str]) -> Command {
+        let root = self.site.root().to_str().unwrap();
+        command(&[&["--root", root, "profile-diff", self.site.profile()], arguments].concat())
     }
 
     fn diff_json(&self, arguments: &[&str]) -> (i32, Value) {

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use nodegate_standin::Product;
 
 use super::{InstalledSite, method};
+use crate::support::nodegate::eventually;
 use crate::support::{Outcome, Site, require_root};
 
 /// A class at the top of the API with this code.
@@ -60,6 +63,28 @@ fn a_hanging_or_endless_product_is_given_up() {
     let endless =
         "sub method_attributes { return [map { { path => ('x' x 200) . $_, method => 'GET' } } 1 .. 40000] }";
     not_compared(&with_api(endless), &[], "wrote more than 4194304 bytes");
+}
+
+/// Ctrl-C reaches only nodegate: the modules run in a session of their own.
+#[test]
+fn an_interrupt_ends_the_modules_too() {
+    let mark = format!("300.{}", std::process::id());
+    let installed = with_api(&format!("system('sleep {mark} & exec sleep {mark}');"));
+    let sleepers = || {
+        let lists = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = lists.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
+        lines.filter(|line| *line == format!("sleep\0{mark}\0")).count()
+    };
+    let mut diff = installed.diff_command(&[]).spawn().unwrap();
+    eventually("the modules run", || sleepers() == 2);
+    kill(Pid::from_raw(i32::try_from(diff.id()).unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(diff.wait().unwrap().code(), Some(130));
+    eventually("they have ended", || sleepers() == 0);
+}
+
+#[test]
+fn the_memory_of_the_modules_is_limited() {
+    not_compared(&with_api("my $length = 3 << 30; my $x = 'x' x $length;"), &[], "Out of memory");
 }
 
 /// Modules that find the descriptor of the description, or put anything into their names, command no terminal.
