@@ -215,8 +215,9 @@ impl fmt::Debug for RouteTable {
 }
 
 fn check_path(path: &str) -> Result<(), String> {
-    let is_good =
-        path == "/" || path.starts_with('/') && path.split('/').skip(1).all(|part| !part.is_empty());
+    // A client resolves `.` and `..` before it sends a request (RFC 3986, section 5.2.4).
+    let is_segment = |part: &str| !matches!(part, "" | "." | "..");
+    let is_good = path == "/" || path.starts_with('/') && path.split('/').skip(1).all(is_segment);
     if is_good { Ok(()) } else { Err(format!("'{path}' is not a path such as /nodes/{{node}}/status")) }
 }
 
@@ -326,10 +327,11 @@ mod tests {
 
     #[test]
     fn every_wrong_line_is_named() {
-        let text = "/a GET:z\n/b GET\nc GET\n/d FETCH\n/e\n/f GET GET:p\n/b PUT\n/g//h GET\n";
+        let text =
+            "/a GET:z\n/b GET\nc GET\n/d FETCH\n/e\n/f GET GET:p\n/b PUT\n/g//h GET\n/g/.. GET\n/./g GET\n";
         let problems = RouteTable::parse(text).unwrap_err();
         let lines: Vec<_> = problems.iter().map(|problem| problem.line).collect();
-        assert_eq!(lines, [1, 3, 4, 5, 6, 7, 8], "{problems:?}");
+        assert_eq!(lines, [1, 3, 4, 5, 6, 7, 8, 9, 10], "{problems:?}");
         for (problem, part) in problems.iter().zip(["flag 'z'", "'c'", "'FETCH'", "no method", "GET twice"]) {
             assert!(problem.message.contains(part), "{problem:?}");
         }
