@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{CommandResult, fail, locate, reload, run, say};
+use super::{CommandResult, fail, locate, port_owner, reload, run, say};
 use crate::cli::arguments::DaemonVerb;
 use crate::config::{Config, ConfigSources};
 use crate::os::daemon_process::DaemonProcess;
@@ -24,6 +24,10 @@ pub fn run(profile: &str, options: &ConfigSources, verb: DaemonVerb) -> CommandR
     Ok(match (verb, running) {
         (DaemonVerb::Start { .. }, Some(running)) => fail(&format!("already running (pid {})", running.pid)),
         (DaemonVerb::Start { .. } | DaemonVerb::Restart, None) => start(profile, options, &config),
+        // The original reloads by a signal as well, and starts what has taken the place of its program.
+        (DaemonVerb::Restart, Some(running)) if port_owner::original(&config).is_some() => {
+            reload::signal(running, "it is the original")
+        }
         (DaemonVerb::Restart, Some(_)) => reload::run(profile, options, None, false)?,
         (DaemonVerb::Stop, Some(running)) => stop(running, config.settings.timeout.stop),
         (DaemonVerb::Stop, None) => ExitCode::SUCCESS,

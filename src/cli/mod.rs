@@ -2,6 +2,7 @@
 
 mod arguments;
 
+mod absence;
 mod acl;
 mod check;
 mod command_line;

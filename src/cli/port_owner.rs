@@ -2,13 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use nix::unistd::{Uid, User};
 use procfs::ProcError;
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process, all_processes};
+
+use crate::config::Config;
+use crate::config::settings::{ListenAddress, ListenSettings};
+use crate::os::daemon_process::DaemonProcess;
 
 const OWN_NAME: &str = env!("CARGO_PKG_NAME");
 /// The kernel writes it behind the path of a program whose file is gone.
@@ -30,6 +34,13 @@ impl ListeningPort {
     /// The most telling owner.
     pub(super) fn owner(&self) -> Option<&Owner> {
         self.owners.first()
+    }
+
+    /// Whether a listener at this port cannot open it. `None` is every address.
+    pub(super) fn overlaps(&self, port: u16, address: Option<IpAddr>) -> bool {
+        let own = self.address.ip().to_canonical();
+        self.address.port() == port
+            && address.is_none_or(|wanted| own.is_unspecified() || own == wanted.to_canonical())
     }
 
     /// Whether its owners are known, and none of them belongs to this unit.
@@ -59,9 +70,41 @@ pub(super) struct Owner {
 }
 
 impl Owner {
+    /// For a message; `daemon` is the name of the original.
+    pub(super) fn text(&self, daemon: &str) -> String {
+        match self.kind {
+            OwnerKind::Original => format!("the original {daemon} (pid {})", self.pid),
+            OwnerKind::Nodegate => format!("another nodegate (pid {})", self.pid),
+            OwnerKind::Other | OwnerKind::Manager => format!("'{}' (pid {})", self.command, self.pid),
+        }
+    }
+
     fn belongs_to(&self, unit: &str) -> bool {
         self.groups.iter().any(|group| group == unit)
     }
+}
+
+/// The address of a listener, as far as the settings name one.
+pub(super) fn literal_address(listen: &ListenSettings) -> Option<IpAddr> {
+    match &listen.address {
+        ListenAddress::Literal { address, .. } => Some(*address).filter(|address| !address.is_unspecified()),
+        ListenAddress::Any | ListenAddress::AnyV6 | ListenAddress::Name(_) => None,
+    }
+}
+
+/// The original, if the pid file names it. The file may also name nodegate.
+pub(super) fn original(config: &Config) -> Option<Owner> {
+    let found = DaemonProcess::find(config)?;
+    let owner = describe(&Process::new(found.pid.as_raw()).ok()?, &config.product.daemon)?;
+    (owner.kind == OwnerKind::Original).then_some(owner)
+}
+
+/// The process that has the port of the settings open: the original if it is one of several.
+pub(super) fn server(config: &Config) -> Option<Owner> {
+    let port = config.settings.listen.port;
+    let ports = listening_ports(&config.product.daemon).ok()?.into_iter();
+    let owners = ports.filter(|found| found.address.port() == port).flat_map(|found| found.owners);
+    owners.min_by_key(|owner| (owner.kind != OwnerKind::Original, owner.kind))
 }
 
 /// `daemon` is the name of the original.

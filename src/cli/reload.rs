@@ -5,13 +5,12 @@ use std::process::ExitCode;
 
 use nix::sys::signal::Signal;
 
+use super::absence::{self, Absence, NoSocket};
 use super::command_line::command_line;
 use super::{CommandResult, NOT_RUNNING, complain, fail, locate, say};
-use crate::admin::client::ControlClient;
-use crate::admin::protocol::{self, ControlRequest, ControlResponse};
+use crate::admin::protocol::{ControlRequest, ControlResponse};
 use crate::config::{Config, ConfigSources};
 use crate::os::daemon_process::DaemonProcess;
-use crate::upstream::client::io_message;
 
 /// Reloads. `confirm` reverts the reload after so many seconds; `force` also accepts settings that were reverted
 /// before.
@@ -25,15 +24,12 @@ pub fn confirm(profile: &str, options: &ConfigSources) -> CommandResult {
 
 fn send(profile: &str, options: &ConfigSources, request: ControlRequest) -> CommandResult {
     let config = locate(profile, options)?;
-    let Some(path) = protocol::socket_path(&config, config.settings.listen.port) else {
-        return Err(fail("the profile has no pid file, and so no control socket"));
+    let Some(connected) = absence::connect(&config) else {
+        return Err(fail(&NoSocket::without_path().reason));
     };
-    let mut client = match ControlClient::connect(&path) {
+    let mut client = match connected {
         Ok(client) => client,
-        Err(error) => {
-            let reason = format!("{}: {}", path.display(), io_message(&error));
-            return Ok(without_socket(&config, request, &reason));
-        }
+        Err(no_socket) => return Ok(without_socket(&config, request, &no_socket)),
     };
     let answer = client.ask(request).map_err(|error| fail(&format!("no answer: {error}")))?;
     Ok(print_response(&command_line("confirm", profile, options), request, answer))
@@ -68,16 +64,23 @@ fn print_response(confirm: &str, request: ControlRequest, answer: ControlRespons
     }
 }
 
-/// Falls back to a signal, which reports no outcome.
-fn without_socket(config: &Config, request: ControlRequest, reason: &str) -> ExitCode {
-    let name = &config.product.name;
-    let Some(running) = DaemonProcess::find(config) else {
-        let _ = writeln!(io::stderr(), "{name} is not running ({reason})");
-        return ExitCode::from(NOT_RUNNING);
-    };
-    if request != (ControlRequest::Reload { confirm: None, force: false }) {
-        return fail(&format!("the control socket does not answer: {reason}"));
+/// A nodegate without a socket gets a signal, which reports no outcome. The original is left alone.
+fn without_socket(config: &Config, request: ControlRequest, no_socket: &NoSocket) -> ExitCode {
+    let reason = &no_socket.reason;
+    match absence::of(config, no_socket) {
+        Absence::Mute(running) if request == (ControlRequest::Reload { confirm: None, force: false }) => {
+            signal(running, reason)
+        }
+        Absence::Mute(_) => fail(&format!("the control socket does not answer: {reason}")),
+        Absence::Forbidden => fail(&absence::forbidden(config, no_socket)),
+        Absence::NotRunning(server) => {
+            let _ = writeln!(io::stderr(), "{}", absence::text(config, server.as_ref(), reason));
+            ExitCode::from(NOT_RUNNING)
+        }
     }
+}
+
+pub(super) fn signal(running: DaemonProcess, reason: &str) -> ExitCode {
     match running.signal(Signal::SIGHUP) {
         Ok(()) => {
             say(&format!("sent SIGHUP to pid {}; its log has the result ({reason})", running.pid));

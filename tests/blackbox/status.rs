@@ -96,14 +96,42 @@ fn status_of_a_stopped_service_exits_3() {
     let site = Site::pve();
     let status = Outcome::ask(&site, &["status", "pve"]);
     assert_eq!(status.code, 3);
-    assert!(status.stdout.starts_with("pve is not running"), "{status:?}");
+    assert!(status.stdout.starts_with("nodegate does not run for pve (/"), "{status:?}");
     let json = Outcome::ask(&site, &["status", "pve", "--json"]);
     assert_eq!((json.code, json.stdout.trim()), (3, r#"{"profile":"pve","running":false}"#));
     for verb in ["reload", "confirm"] {
         let outcome = Outcome::ask(&site, &[verb, "pve"]);
         assert_eq!(outcome.code, 3, "{outcome:?}");
-        assert!(outcome.stderr.contains("not running"), "{outcome:?}");
+        assert!(outcome.stderr.contains("nodegate does not run for pve"), "{outcome:?}");
     }
+}
+
+/// The original has a pid file, and no control socket. It gets no signal.
+#[test]
+fn the_original_is_no_running_nodegate() {
+    let site = Site::pve();
+    let script = site.path("/bin/pveproxy");
+    site.write("/bin/pveproxy", "#!/bin/sh\ntrap 'exit 7' HUP\necho ready\nwhile :; do sleep 0.1; done\n");
+    let mut original = Command::new("sh").arg(&script).stdout(Stdio::piped()).spawn().unwrap();
+    original.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    site.write("/run/pveproxy/pveproxy.pid", format!("{}\n", original.id()));
+    let served_by = format!("the original pveproxy (pid {})", original.id());
+    let text = format!("nodegate does not run for pve: {served_by} serves port 8006\n");
+    let status = Outcome::ask(&site, &["status", "pve"]);
+    assert_eq!((status.code, status.stdout), (3, text.clone()));
+    let json = Outcome::ask(&site, &["status", "pve", "--json"]);
+    let value: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(
+        (json.code, &value["running"], &value["served_by"]),
+        (3, &Value::Bool(false), &Value::from(served_by))
+    );
+    for arguments in [&["reload", "pve"][..], &["reload", "pve", "--confirm", "9"], &["confirm", "pve"]] {
+        let outcome = Outcome::ask(&site, arguments);
+        assert_eq!((outcome.code, outcome.stderr), (3, text.clone()), "{arguments:?}");
+    }
+    assert!(original.try_wait().unwrap().is_none(), "it got no signal");
+    original.kill().unwrap();
+    original.wait().unwrap();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{complain, say};
+use super::{complain, port_owner, say};
 use crate::auth::authenticator::Authenticator;
 use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 use crate::config::layers::ResolvedValue;
@@ -181,7 +181,7 @@ fn page_problems(app: &App) -> Vec<Diagnostic> {
 
 /// Whether the addresses to listen on are those of this machine; a port may be in use by the running daemon.
 fn listen_problems(config: &Config) -> Vec<Diagnostic> {
-    let mut problems = Vec::new();
+    let mut problems = left_out_of_trial(config);
     for (number, listener) in config.settings.listeners.iter().enumerate() {
         let address = listener.listen.address.clone();
         if matches!(address, ListenAddress::Any | ListenAddress::AnyV6) {
@@ -192,6 +192,26 @@ fn listen_problems(config: &Config) -> Vec<Diagnostic> {
         }
     }
     problems
+}
+
+/// The listeners that a trial leaves out: another process has their ports.
+fn left_out_of_trial(config: &Config) -> Vec<Diagnostic> {
+    if !config.is_beside_another() {
+        return Vec::new();
+    }
+    let ports = port_owner::listening_ports(&config.product.daemon).unwrap_or_default();
+    let listeners = config.settings.listeners.iter().enumerate().skip(1);
+    let taken = listeners.filter(|(_, listener)| {
+        let address = port_owner::literal_address(&listener.listen);
+        ports.iter().any(|found| found.overlaps(listener.listen.port, address))
+    });
+    taken
+        .map(|(number, listener)| {
+            let (name, port) = (&listener.name, listener.listen.port);
+            let message = format!("listener '{name}' is left out of this trial: port {port} is in use");
+            config.listener_problem(number, message).into_warning()
+        })
+        .collect()
 }
 
 /// Settings that the manuals warn about, or that cut this node off from others. `run` logs them as well.

@@ -48,7 +48,9 @@ pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
     }
     let daemon =
         AskedDaemon { name: "the daemon", address: settings.backend.address.clone(), is_worker: false };
-    let worker = settings.unprivileged.iter().map(|address| AskedDaemon {
+    // Only nodegate asks the worker, and its unit starts it.
+    let needs_worker = subject.original().is_none();
+    let worker = settings.unprivileged.iter().filter(|_| needs_worker).map(|address| AskedDaemon {
         name: "the worker without root",
         address: address.clone(),
         is_worker: true,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::finding::Finding;
 use super::subject::{StatusAnswer, Subject};
 use crate::cli::port_owner::{self, ListeningPort, Owner, OwnerKind};
-use crate::config::settings::{BackendAddress, ListenAddress, ListenSettings};
+use crate::config::settings::BackendAddress;
 
 /// A port that the settings name.
 struct WantedPort {
@@ -25,7 +25,11 @@ pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
             return vec![Finding::note(format!("the kernel's list of sockets cannot be read: {error}"))];
         }
     };
-    let wanted = wanted(subject);
+    let mut wanted = wanted(subject);
+    if subject.original().is_some() {
+        // The others are those of nodegate, which does not run.
+        wanted.truncate(1);
+    }
     wanted.iter().map(|wanted| evaluate(subject, subject.status(), wanted, &found)).collect()
 }
 
@@ -35,7 +39,7 @@ fn wanted(subject: &Subject) -> Vec<WantedPort> {
         name: if number == 0 { "the port".to_owned() } else { format!("listener '{}'", listener.name) },
         key: if number == 0 { "listen.port".to_owned() } else { format!("listener[{number}].port") },
         port: listener.listen.port,
-        address: literal(&listener.listen),
+        address: port_owner::literal_address(&listener.listen),
     });
     let metrics = settings.monitoring.listen.iter().filter_map(|listen| {
         let BackendAddress::Tcp(address) = listen else { return None };
@@ -46,20 +50,7 @@ fn wanted(subject: &Subject) -> Vec<WantedPort> {
     listeners.chain(metrics).collect()
 }
 
-fn literal(listen: &ListenSettings) -> Option<std::net::IpAddr> {
-    match &listen.address {
-        ListenAddress::Literal { address, .. } => Some(*address).filter(|address| !address.is_unspecified()),
-        ListenAddress::Any | ListenAddress::AnyV6 | ListenAddress::Name(_) => None,
-    }
-}
-
 impl WantedPort {
-    fn is_held_by(&self, found: &ListeningPort) -> bool {
-        let address = found.address.ip().to_canonical();
-        found.address.port() == self.port
-            && self.address.is_none_or(|wanted| address.is_unspecified() || address == wanted.to_canonical())
-    }
-
     fn text(&self) -> String {
         match self.address {
             Some(address) => format!("{} {}", self.name, SocketAddr::new(address, self.port)),
@@ -84,7 +75,7 @@ fn evaluate(
             }
         };
     }
-    let holders: Vec<_> = found.iter().filter(|found| wanted.is_held_by(found)).collect();
+    let holders: Vec<_> = found.iter().filter(|found| found.overlaps(wanted.port, wanted.address)).collect();
     let owners: Vec<_> = holders.iter().filter_map(|holder| holder.owner()).collect();
     let of_kind = |kind| owners.iter().find(|owner| owner.kind == kind);
     if holders.is_empty() {
@@ -94,7 +85,7 @@ fn evaluate(
         return taken(wanted, &place, owner);
     }
     if let Some(owner) = of_kind(OwnerKind::Original) {
-        return original(subject, &place, owner);
+        return Finding::ok(format!("{place}: {}", owner.text(&subject.config.product.daemon)));
     }
     if let Some(owner) = of_kind(OwnerKind::Nodegate) {
         return nodegate(status, &place, owner);
@@ -131,16 +122,6 @@ fn taken(wanted: &WantedPort, place: &str, owner: &Owner) -> Finding {
     Finding::error(format!("{place}: '{}' (pid {}) listens", owner.command, owner.pid))
         .because("nodegate cannot listen there, and clients reach that program")
         .mend(format!("stop that program (systemctl status {}), or set another {}", owner.pid, wanted.key))
-}
-
-fn original(subject: &Subject, place: &str, owner: &Owner) -> Finding {
-    let daemon = &subject.config.product.daemon;
-    Finding::warning(format!("{place}: the original {daemon} (pid {}) listens", owner.pid))
-        .because("clients reach the original, so settings and commands of nodegate have no effect on them")
-        .mend(format!(
-            "{} # if nodegate served before: systemctl status nodegate-fallback@{daemon}",
-            subject.takeover()
-        ))
 }
 
 fn nodegate(status: &StatusAnswer, place: &str, owner: &Owner) -> Finding {

@@ -4,6 +4,7 @@ use procfs::process::Process;
 
 use super::finding::Finding;
 use super::subject::{StatusAnswer, Subject};
+use crate::cli::port_owner::Owner;
 use crate::metrics::report::{StatusReport, seconds_since_1970};
 use crate::metrics::upstreams::UpstreamReport;
 
@@ -22,10 +23,25 @@ struct Facts {
 }
 
 pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
+    if let Some(original) = subject.original() {
+        return vec![original_serves(subject, original)];
+    }
     let status = subject.status();
     let is_replaced = status.report().is_some_and(|report| is_replaced(report.pid));
     let facts = Facts { pid: subject.pid_file_process(), is_replaced, now: seconds_since_1970() };
     evaluate(subject, status, &facts)
+}
+
+fn original_serves(subject: &Subject, original: &Owner) -> Finding {
+    let (product, port) = (&subject.config.product, subject.config.settings.listen.port);
+    let daemon = &product.daemon;
+    let owner = original.text(daemon);
+    Finding::note(format!("nodegate does not run for {}: {owner} serves port {port}", product.name))
+        .because("so it is before a takeover and after `nodegate giveback`; the settings of nodegate have no effect")
+        .mend(format!(
+            "{} # if nodegate served before: systemctl status nodegate-fallback@{daemon}",
+            subject.takeover()
+        ))
 }
 
 fn is_replaced(pid: u32) -> bool {

@@ -160,19 +160,13 @@ fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
                 .mend(format!("systemctl disable --now {}", instance.name())),
         );
     }
-    if daemon.is_loaded() && !daemon.runs_nodegate() && !fallback.is_active() && !instance.is_active() {
-        findings.push(
-            Finding::note(format!(
-                "{} starts the original: no drop-in of nodegate is in effect",
-                daemon.name()
-            ))
-            .because("the package that takes the port over is not installed, or its drop-in is hidden")
-            .mend(format!(
-                "{} # systemctl cat {} shows the unit",
-                subject.takeover(),
-                daemon.name()
-            )),
-        );
+    // Without nodegate nothing needs the worker, and a second unit cannot have the original's port.
+    let original_serves = daemon.is_active() && !daemon.runs_nodegate();
+    if original_serves && !fallback.is_active() {
+        findings.push(Finding::ok(format!("{} runs the original", daemon.name())));
+    } else if daemon.is_loaded() && !daemon.runs_nodegate() && !fallback.is_active() && !instance.is_active()
+    {
+        findings.push(original_is_next(subject, daemon.name()));
     }
     if daemon.get("LoadState") == "masked" && !instance.is_active() {
         findings.push(
@@ -181,8 +175,6 @@ fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
                 .mend(format!("systemctl unmask {}", daemon.name())),
         );
     }
-    // Without nodegate nothing needs the worker, and a second unit cannot have the original's port.
-    let original_serves = daemon.is_active() && !daemon.runs_nodegate();
     let is_relevant = |unit: &&Unit| !original_serves || unit.is_active();
     let ours: Vec<_> =
         [daemon, instance].into_iter().filter(|unit| unit.runs_nodegate()).filter(is_relevant).collect();
@@ -197,6 +189,12 @@ fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
         findings.push(Finding::note("no unit of systemd starts nodegate for this profile"));
     }
     findings
+}
+
+fn original_is_next(subject: &Subject, daemon: &str) -> Finding {
+    Finding::note(format!("{daemon} starts the original: no drop-in of nodegate is in effect"))
+        .because("the package that takes the port over is not installed, or its drop-in is hidden")
+        .mend(format!("{} # systemctl cat {daemon} shows the unit", subject.takeover()))
 }
 
 fn fallback_is_active(subject: &Subject, fallback: &Unit) -> Finding {

@@ -8,6 +8,7 @@ use crate::admin::client::ControlClient;
 use crate::admin::protocol::{self, ControlRequest, ControlResponse};
 use crate::cli::check::{self, Checked};
 use crate::cli::command_line::command_line;
+use crate::cli::port_owner::{self, Owner, OwnerKind};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::{Config, ConfigSources};
 use crate::metrics::report::StatusReport;
@@ -25,6 +26,7 @@ pub(super) struct Subject {
     options: ConfigSources,
     status: OnceLock<StatusAnswer>,
     checked: OnceLock<Result<Checked, Vec<Diagnostic>>>,
+    original: OnceLock<Option<Owner>>,
 }
 
 /// The answer of the control socket.
@@ -50,8 +52,8 @@ impl StatusAnswer {
 
 impl Subject {
     pub(super) fn new(config: Config, profile: &str, options: &ConfigSources) -> Self {
-        let (status, checked) = (OnceLock::new(), OnceLock::new());
-        Self { config, profile: profile.to_owned(), options: options.clone(), status, checked }
+        let (status, checked, original) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { config, profile: profile.to_owned(), options: options.clone(), status, checked, original }
     }
 
     /// Checks once, with shorter timeouts than those of the settings. The error is that of the profile.
@@ -80,6 +82,16 @@ impl Subject {
     /// Asks once; other probes wait for the same answer.
     pub(super) fn status(&self) -> &StatusAnswer {
         self.status.get_or_init(|| ask(&self.config))
+    }
+
+    /// The original, if it serves and nodegate does not run.
+    pub(super) fn original(&self) -> Option<&Owner> {
+        let look = || {
+            let is_absent = matches!(self.status(), StatusAnswer::Absent(_));
+            let server = is_absent.then(|| port_owner::server(&self.config)).flatten();
+            server.filter(|owner| owner.kind == OwnerKind::Original)
+        };
+        self.original.get_or_init(look).as_ref()
     }
 
     /// The process of the pid file: nodegate or the original.

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use self::text::TextStyle;
+use super::absence::{self, Absence, NoSocket};
 use super::{CommandResult, NOT_RUNNING, fail, locate, say};
 use crate::admin::client::ControlClient;
-use crate::admin::protocol::{self, ControlRequest, ControlResponse};
+use crate::admin::protocol::{ControlRequest, ControlResponse};
 use crate::config::{Config, ConfigSources};
 use crate::metrics::report::StatusReport;
 use crate::os::daemon_process::DaemonProcess;
-use crate::upstream::client::io_message;
 
 /// Interval of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,17 +32,10 @@ pub struct StatusStyle {
 
 pub fn run(profile: &str, options: &ConfigSources, style: StatusStyle) -> CommandResult {
     let config = locate(profile, options)?;
-    Ok(match connect(&config) {
+    Ok(match absence::connect(&config).unwrap_or_else(|| Err(NoSocket::without_path())) {
         Ok(client) => show(client, style),
-        Err(reason) => show_little(&config, &reason, style),
+        Err(no_socket) => show_little(&config, &no_socket, style),
     })
-}
-
-/// The error is shown only if the pid file gives no answer either.
-fn connect(config: &Config) -> Result<ControlClient, String> {
-    let path =
-        protocol::socket_path(config, config.settings.listen.port).ok_or("the profile has no pid file")?;
-    ControlClient::connect(&path).map_err(|error| format!("{}: {}", path.display(), io_message(&error)))
 }
 
 fn show(mut client: ControlClient, style: StatusStyle) -> ExitCode {
@@ -86,20 +79,27 @@ fn ended(style: StatusStyle) -> ExitCode {
     ExitCode::from(NOT_RUNNING)
 }
 
-/// Without the socket: the state by the pid file.
-fn show_little(config: &Config, reason: &str, style: StatusStyle) -> ExitCode {
-    let running = DaemonProcess::find(config);
-    let name = &config.product.name;
-    let shown = match running {
-        Some(DaemonProcess { pid }) if style.json => {
-            json!({ "running": true, "profile": name, "pid": pid.as_raw() }).to_string()
+/// Without the socket: the state by the pid file and by the port.
+fn show_little(config: &Config, no_socket: &NoSocket, style: StatusStyle) -> ExitCode {
+    let (name, reason) = (&config.product.name, &no_socket.reason);
+    match absence::of(config, no_socket) {
+        Absence::Mute(DaemonProcess { pid }) => {
+            say(&if style.json {
+                json!({ "running": true, "profile": name, "pid": pid.as_raw() }).to_string()
+            } else {
+                format!("{name} is running (pid {pid}), but does not report its status: {reason}")
+            });
+            ExitCode::SUCCESS
         }
-        Some(DaemonProcess { pid }) => {
-            format!("{name} is running (pid {pid}), but does not report its status: {reason}")
+        Absence::Forbidden => fail(&absence::forbidden(config, no_socket)),
+        Absence::NotRunning(server) => {
+            let mut found = json!({ "running": false, "profile": name });
+            if let (Some(owner), Value::Object(fields)) = (&server, &mut found) {
+                fields.insert("served_by".to_owned(), json!(owner.text(&config.product.daemon)));
+            }
+            let text = || absence::text(config, server.as_ref(), reason);
+            say(&if style.json { found.to_string() } else { text() });
+            ExitCode::from(NOT_RUNNING)
         }
-        None if style.json => json!({ "running": false, "profile": name }).to_string(),
-        None => format!("{name} is not running ({reason})"),
-    };
-    say(&shown);
-    if running.is_some() { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) }
+    }
 }

@@ -11,7 +11,7 @@ use super::{PVE, VERSION, curl, start};
 use crate::reload::reload;
 use crate::reload::upgrade::Installed;
 use crate::support::nodegate::{eventually, free_port};
-use crate::support::{Nodegate, Session, Site};
+use crate::support::{Nodegate, Outcome, Session, Site};
 
 fn table(name: &str, port: u16, more: &str) -> String {
     format!("[[listener]]\nname = \"{name}\"\naddress = \"127.0.0.1\"\nport = {port}\n{more}")
@@ -65,6 +65,9 @@ fn a_trial_leaves_out_ports_in_use() {
         "listener 'one' is left out of this trial: port {one} on 127.0.0.1 is in use by another process"
     );
     assert!(trial.stderr().contains(&left_out), "{}", trial.stderr());
+    let check = Outcome::check(&site, &[&format!("listen.port={own}")]);
+    let named = format!("listener 'one' is left out of this trial: port {one} is in use");
+    assert!(check.code == 0 && check.stderr.contains(&named), "{check:?}");
     eventually("the trial gives up the metrics", || trial.stderr().contains("this trial has no metrics"));
     reload(&trial, "reloaded changed=");
     assert_eq!(
