@@ -46,6 +46,8 @@ pub(in crate::cli) struct ComparedResponse {
     pub(in crate::cli) reason: String,
     pub(in crate::cli) headers: HeaderMap,
     pub(in crate::cli) content: ComparedBody,
+    /// bytes of the body
+    pub(in crate::cli) length: u64,
 }
 
 impl ComparedServer {
@@ -129,12 +131,13 @@ where
     let (mut sender, connection) = http1::handshake(io).await.map_err(reason)?;
     let sending = async {
         let (head, body) = sender.send_request(request).await.map_err(reason)?.into_parts();
-        let content = read(body, &head.headers).await?;
+        let (content, length) = read(body, &head.headers).await?;
         Ok(ComparedResponse {
             status: head.status.as_u16(),
             reason: line.reason(),
             headers: head.headers,
             content,
+            length,
         })
     };
     let mut sending = std::pin::pin!(sending);
@@ -146,7 +149,7 @@ where
     }
 }
 
-async fn read(mut body: Incoming, headers: &HeaderMap) -> io::Result<ComparedBody> {
+async fn read(mut body: Incoming, headers: &HeaderMap) -> io::Result<(ComparedBody, u64)> {
     let mut reader = BodyReader::new(headers);
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         if let Ok(data) = frame.map_err(reason)?.into_data() {
@@ -156,7 +159,8 @@ async fn read(mut body: Incoming, headers: &HeaderMap) -> io::Result<ComparedBod
             return Err(io::Error::other("the answer is too long"));
         }
     }
-    Ok(reader.finish())
+    let length = reader.length();
+    Ok((reader.finish(), length))
 }
 
 /// The source of hyper's error has more details than its own text.

@@ -99,7 +99,7 @@ impl CallRules<'_> {
     }
 
     /// A refusal may have a status of success: with the status in the body, or as a redirect to the login page.
-    fn effective_status(&self, answer: &ComparedResponse) -> u16 {
+    pub(crate) fn effective_status(&self, answer: &ComparedResponse) -> u16 {
         let is_login = |location: String| self.login_page.is_some_and(|page| location.ends_with(page));
         if (300..400).contains(&answer.status) && answer.header("location").is_some_and(is_login) {
             return 401;
@@ -148,7 +148,13 @@ mod tests {
         let headers: HeaderMap = headers.iter().map(pair).collect();
         let mut reader = BodyReader::new(&headers);
         reader.add(body.as_bytes());
-        ComparedResponse { status, reason: "OK".to_owned(), headers, content: reader.finish() }
+        ComparedResponse {
+            status,
+            reason: "OK".to_owned(),
+            headers,
+            length: reader.length(),
+            content: reader.finish(),
+        }
     }
 
     fn compare(original: &ComparedResponse, ours: &ComparedResponse) -> ComparisonResult {

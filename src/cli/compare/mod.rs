@@ -2,16 +2,16 @@
 
 pub(crate) mod client;
 pub(crate) mod content;
-mod credential;
-mod difference;
+pub(crate) mod credential;
+pub(crate) mod difference;
 mod html;
 mod pair;
 mod rate;
-mod requests;
+pub(crate) mod requests;
 pub(in crate::cli) mod secrets;
 mod status_line;
-mod structure;
-mod summary;
+pub(crate) mod structure;
+pub(crate) mod summary;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;

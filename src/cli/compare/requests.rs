@@ -90,6 +90,12 @@ impl RepeatRules {
         matching.flat_map(|(_, lists)| lists.iter().cloned()).collect()
     }
 
+    /// Whether the target is a call of the API; otherwise it is a page or a file.
+    pub(crate) fn is_call(&self, target: &str) -> bool {
+        let path = target.split('?').next().unwrap_or_default();
+        matches!(RequestTarget::parse(path, &self.api), Ok(RequestTarget::Api(_)))
+    }
+
     fn check(&self, target: &str) -> Result<(), LeftOut> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if query.contains("=***") {

@@ -146,7 +146,8 @@ pub(crate) fn block(target: &str, found: &[ValueDifference], secrets: &SecretMas
     text
 }
 
-fn line(difference: &ValueDifference, secrets: &SecretMask) -> String {
+/// `PATH: ORIGINAL != OURS`
+pub(crate) fn line(difference: &ValueDifference, secrets: &SecretMask) -> String {
     let ValueDifference { path, original, ours } = difference;
     let is_secret = path.split(['.', '[', ']']).any(|name| secrets.is_secret_name(name));
     // HTTP's own texts have no type.

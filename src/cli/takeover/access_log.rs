@@ -1,6 +1,6 @@
 //! The answers in the product's access log: those of the original at its end, and those of nodegate as they come.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::net::IpAddr;
@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::health::HealthTargets;
 use super::verdict::AnswerCounts;
 use crate::config::product::Protocol;
 
@@ -26,7 +25,7 @@ const MAX_READ: u64 = 8 << 20;
 pub(super) struct LineFilter {
     pub(super) protocol: Protocol,
     /// the client address and the targets of the guard
-    pub(super) guard: Option<(IpAddr, HealthTargets)>,
+    pub(super) guard: Option<(IpAddr, HashSet<String>)>,
 }
 
 impl LineFilter {
@@ -36,8 +35,8 @@ impl LineFilter {
         let (method, rest) = answer.request.split_once(' ')?;
         let target = rest.split(' ').next().unwrap_or_default();
         let is_tunnel = method == "CONNECT";
-        let is_guard = |(address, targets): &(IpAddr, HealthTargets)| {
-            answer.client.parse() == Ok(*address) && method == "GET" && targets.contain(target)
+        let is_guard = |(address, targets): &(IpAddr, HashSet<String>)| {
+            answer.client.parse() == Ok(*address) && method == "GET" && targets.contains(target)
         };
         let counts =
             is_tunnel == (self.protocol == Protocol::Connect) && !self.guard.as_ref().is_some_and(is_guard);
@@ -149,8 +148,7 @@ mod tests {
     use super::*;
 
     fn filter(protocol: Protocol) -> LineFilter {
-        let targets = HealthTargets { pages: vec!["/".to_owned()], ..HealthTargets::default() };
-        LineFilter { protocol, guard: Some(([127, 0, 0, 1].into(), targets)) }
+        LineFilter { protocol, guard: Some(([127, 0, 0, 1].into(), HashSet::from(["/".to_owned()]))) }
     }
 
     fn line(client: &str, request: &str, status: u16) -> String {

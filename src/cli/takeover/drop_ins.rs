@@ -86,6 +86,8 @@ pub(super) fn guard(config: &Config, command: &UnitCommand<'_>, script: &Path) -
          # The start includes the original's preparations.\n\
          TimeoutStartSec=300\n\
          TimeoutStopSec=300\n\
+         # It holds answers of the product, and a credential.\n\
+         LimitCORE=0\n\
          OOMScoreAdjust=-900\n\
          NoNewPrivileges=yes\n\
          CapabilityBoundingSet=CAP_DAC_READ_SEARCH\n\

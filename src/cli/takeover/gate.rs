@@ -51,18 +51,23 @@ fn report(text: &str) {
     complain(&[text]);
 }
 
-/// The original runs, and no foreign program has its port.
+/// The original runs, and no foreign program has its port or one of the `[[listener]]` tables.
 fn check_unit(subject: &Subject) -> Result<(), ExitCode> {
-    let (unit, port) = (&subject.unit.name, subject.config.settings.listen.port);
+    let unit = &subject.unit.name;
     let ports = port_owner::listening_ports(subject.daemon())
         .map_err(|error| refuse(subject, &format!("the kernel's list of sockets cannot be read: {error}")))?;
-    let mut foreign = ports.iter().filter(|found| found.address.port() == port && found.is_foreign_to(unit));
-    if let Some(owner) = foreign.next().and_then(|port| port.owner()) {
-        let message = format!(
+    let foreign = subject.config.settings.listeners.iter().filter_map(|listener| {
+        let (port, address) = (listener.listen.port, port_owner::literal_address(&listener.listen));
+        let mut holders = ports.iter().filter(|found| found.overlaps(port, address));
+        let owner = holders.find(|found| found.is_foreign_to(unit))?.owner()?;
+        Some(format!(
             "port {port} is held by '{}' (pid {}), which does not belong to {unit}: stop that program first",
             owner.command, owner.pid
-        );
-        return Err(refuse(subject, &message));
+        ))
+    });
+    let foreign: Vec<_> = foreign.collect();
+    if !foreign.is_empty() {
+        return Err(refuse(subject, &foreign.join("\n")));
     }
     match subject.unit.state().as_str() {
         "active" => Ok(()),
@@ -95,7 +100,7 @@ async fn targets(subject: &Subject) -> Result<HealthTargets, ExitCode> {
 
 /// An earlier trial has left its own requests in the log.
 fn baseline(subject: &Subject, targets: &HealthTargets) -> AnswerCounts {
-    let guard = subject.address().ok().map(|address| (address, targets.clone()));
+    let guard = subject.address().ok().map(|address| (address, targets.iter().cloned().collect()));
     let filter = LineFilter { protocol: subject.config.product.protocol, guard };
     let log = subject.config.settings.access_log.as_deref();
     log.map_or_else(AnswerCounts::default, |log| access_log::baseline(log, &filter))

@@ -51,8 +51,8 @@ impl HealthTargets {
         self.pages.is_empty() && self.calls.is_empty() && !self.any_answer
     }
 
-    pub(super) fn contain(&self, target: &str) -> bool {
-        self.pages.iter().chain(&self.calls).any(|known| known == target)
+    pub(super) fn iter(&self) -> impl Iterator<Item = &String> {
+        self.pages.iter().chain(&self.calls)
     }
 
     /// The first target that this server does not answer, with the reason.

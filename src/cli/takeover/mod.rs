@@ -2,12 +2,15 @@
 //! A trial has a guard that gives the port back (`guard.rs`). Files decide what the unit runs (`unit_files.rs`).
 
 mod access_log;
+mod comparison;
+mod confirm;
 mod drop_ins;
 mod gate;
 mod guard;
 mod health;
 mod record;
 mod rehearsal;
+mod sample;
 mod subject;
 mod switch;
 mod systemctl;
@@ -24,6 +27,8 @@ use self::gate::OriginalState;
 use self::record::TrialRecord;
 use self::subject::Subject;
 use self::unit_files::Placement;
+use super::compare::client::RequestHeader;
+use super::compare::credential;
 use super::{CommandResult, fail, say};
 use crate::config::ConfigSources;
 
@@ -44,7 +49,7 @@ pub struct TakeoverOptions {
     compare: CompareOptions,
 }
 
-/// The comparison before the switch.
+/// The comparison before the switch and during the trial.
 #[derive(Args, Debug)]
 pub struct CompareOptions {
     /// File with a header to log in, to compare answers
@@ -53,7 +58,7 @@ pub struct CompareOptions {
     /// Environment variable with the same
     #[arg(long, value_name = "NAME", conflicts_with = "confirm")]
     credential_variable: Option<String>,
-    /// Switch although answers differ
+    /// Switch, and stay, although answers differ
     #[arg(long)]
     accept_differences: bool,
 }
@@ -62,13 +67,17 @@ impl CompareOptions {
     fn is_wanted(&self) -> bool {
         self.credential_file.is_some() || self.credential_variable.is_some()
     }
+
+    fn credential(&self) -> Result<Option<RequestHeader>, String> {
+        credential::read(self.credential_file.as_deref(), self.credential_variable.as_deref())
+    }
 }
 
 pub fn take_over(profile: &str, options: &ConfigSources, wanted: &TakeoverOptions) -> CommandResult {
     let subject = Subject::new(profile, options)?;
     let _lock = subject.lock()?;
     if wanted.confirm {
-        return Ok(confirm(&subject));
+        return Ok(confirm::after_comparison(&subject));
     }
     let unit = &subject.unit.name;
     match subject.files.placement() {
@@ -82,8 +91,9 @@ pub fn take_over(profile: &str, options: &ConfigSources, wanted: &TakeoverOption
         }
         Placement::Original | Placement::Fallback => {
             let state = begin_checks(&subject, wanted)?;
-            start(&subject, &state, wanted.trial.unwrap_or(OWN_TRIAL))?;
-            Ok(if wanted.trial.is_some() { announce(&subject) } else { confirm(&subject) })
+            start(&subject, &state, wanted)?;
+            say_comparison(&subject);
+            Ok(if wanted.trial.is_some() { announce(&subject) } else { confirm::keep(&subject) })
         }
     }
 }
@@ -113,25 +123,36 @@ fn begin_checks(subject: &Subject, wanted: &TakeoverOptions) -> Result<OriginalS
 }
 
 /// Starts the guard, which switches. The command may end at any time from here on.
-fn start(subject: &Subject, state: &OriginalState, length: Duration) -> Result<(), ExitCode> {
+fn start(subject: &Subject, state: &OriginalState, wanted: &TakeoverOptions) -> Result<(), ExitCode> {
+    let length = wanted.trial.unwrap_or(OWN_TRIAL);
+    let credential = wanted.compare.credential().map_err(|message| fail(&message))?;
     let record = TrialRecord {
         milliseconds: u64::try_from(length.as_millis()).unwrap_or(u64::MAX),
         ends_at: 0,
         baseline: state.baseline,
         targets: state.targets.clone(),
+        accept_differences: wanted.compare.accept_differences,
+        comparison: None,
     };
     let prepare = || -> Result<(), String> {
         let text = |error: std::io::Error| error.to_string();
         subject.trial.prepare().map_err(text)?;
         subject.trial.forget_end();
         subject.trial.write(&record).map_err(text)?;
+        subject.trial.forget_credential();
+        credential.iter().try_for_each(|header| subject.trial.write_credential(header)).map_err(text)?;
         let script = subject.trial.write_script().map_err(text)?;
         let unit = drop_ins::guard(&subject.config, &subject.command(), &script);
         subject.files.place_runtime_unit(&subject.guard.name, &unit).map_err(text)?;
         switch::keep_original(subject)
     };
-    prepare().map_err(|message| fail(&message))?;
-    subject.guard.start().map_err(|error| {
+    let prepared = prepare();
+    if prepared.is_ok() {
+        say("the guard takes a sample of the original's answers, and switches");
+    }
+    let started = prepared.and_then(|()| subject.guard.start());
+    subject.trial.forget_credential();
+    started.map_err(|error| {
         let reason = subject.trial.end().unwrap_or(error);
         fail(&format!("{reason}\nthe log of nodegate: journalctl -u {}", subject.unit.name))
     })
@@ -149,36 +170,10 @@ fn announce(subject: &Subject) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn confirm(subject: &Subject) -> ExitCode {
-    let (unit, profile) = (&subject.unit.name, &subject.profile);
-    let kept = || -> Result<Placement, String> {
-        let _switch = subject.trial.lock_switch().map_err(|error| error.to_string())?;
-        let before = subject.files.placement();
-        if before == Placement::Trial {
-            switch::keep(subject)?;
-        }
-        Ok(before)
-    };
-    let before = match kept() {
-        Ok(before) => before,
-        Err(message) => return fail(&message),
-    };
-    match before {
-        Placement::Trial => {
-            if let Err(code) = end_guard(subject) {
-                return code;
-            }
-            say(&format!("{unit} is nodegate's; go back with: nodegate giveback {profile}"));
-            ExitCode::SUCCESS
-        }
-        Placement::Nodegate => {
-            say(&format!("{unit} is nodegate's already; nothing waits for a confirmation"));
-            ExitCode::SUCCESS
-        }
-        Placement::Original | Placement::Fallback => {
-            let last = subject.trial.end().map(|end| format!("; the last one: {end}")).unwrap_or_default();
-            fail(&format!("no trial of {unit} runs{last}"))
-        }
+/// What the guard has found so far.
+fn say_comparison(subject: &Subject) {
+    if let Some(report) = subject.comparison() {
+        say(&report.to_string());
     }
 }
 
@@ -203,9 +198,10 @@ fn running_trial(subject: &Subject) -> String {
              try the original again with nodegate giveback {profile}"
         );
     }
+    let compared = subject.comparison().map(|report| format!("\n{report}")).unwrap_or_default();
     format!(
         "a trial of {unit} runs until {}: nodegate takeover {profile} --confirm keeps nodegate, nodegate giveback \
-         {profile} goes back",
+         {profile} goes back{compared}",
         subject.deadline()
     )
 }

@@ -1,17 +1,20 @@
 //! The files below /run that the commands and the guard share. A reboot removes them, as it ends a trial.
 
 use std::fs;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use super::comparison::ComparisonReport;
 use super::drop_ins;
 use super::health::HealthTargets;
 use super::verdict::AnswerCounts;
+use crate::cli::compare::client::RequestHeader;
+use crate::cli::compare::credential;
 
 const DIRECTORY: &str = "/run/nodegate-takeover";
 
@@ -23,6 +26,12 @@ pub(super) struct TrialRecord {
     pub(super) ends_at: u64,
     pub(super) baseline: AnswerCounts,
     pub(super) targets: HealthTargets,
+    /// other answers do not end the trial
+    #[serde(default)]
+    pub(super) accept_differences: bool,
+    /// `None` before the first round
+    #[serde(default)]
+    pub(super) comparison: Option<ComparisonReport>,
 }
 
 /// The files of one daemon.
@@ -59,11 +68,44 @@ impl TrialFiles {
 
     pub(super) fn write(&self, record: &TrialRecord) -> io::Result<()> {
         let text = serde_json::to_string(record).map_err(io::Error::other)?;
-        fs::write(self.path("json"), text)
+        // A command may read it at the same time.
+        let written = self.path("new");
+        fs::write(&written, text)?;
+        fs::rename(written, self.path("json"))
     }
 
     pub(super) fn read(&self) -> io::Result<TrialRecord> {
         serde_json::from_str(&fs::read_to_string(self.path("json"))?).map_err(io::Error::other)
+    }
+
+    /// Hands the credential over to the guard, in memory: /run is no disk.
+    pub(super) fn write_credential(&self, (name, value): &RequestHeader) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(self.path("header"))?;
+        file.write_all(&[name.as_str().as_bytes(), b": ", value.as_bytes()].concat())
+    }
+
+    /// Reads it once.
+    pub(super) fn take_credential(&self) -> Result<Option<RequestHeader>, String> {
+        let path = self.path("header");
+        let header = if path.exists() { credential::read(Some(&path), None) } else { Ok(None) };
+        self.forget_credential();
+        header
+    }
+
+    pub(super) fn forget_credential(&self) {
+        // Absent without a credential, and after the guard has read it.
+        let _ = fs::remove_file(self.path("header"));
+    }
+
+    /// Wants another comparison of the guard.
+    pub(super) fn request_comparison(&self) -> io::Result<()> {
+        File::create(self.path("compare")).map(drop)
+    }
+
+    pub(super) fn take_comparison_request(&self) -> bool {
+        fs::remove_file(self.path("compare")).is_ok()
     }
 
     /// Records why the last trial has ended. The script behind the guard does nothing then.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use chrono::{DateTime, Local};
 use nix::unistd::geteuid;
 
+use super::comparison::ComparisonReport;
 use super::drop_ins::UnitCommand;
 use super::record::{FileLock, TrialFiles};
 use super::systemctl::{self, Unit};
@@ -91,6 +92,11 @@ impl Subject {
     /// The original listens on the profile's own port.
     pub(super) fn original_address(&self) -> Option<SocketAddr> {
         Some(SocketAddr::new(self.address().ok()?, self.config.own_port))
+    }
+
+    /// What the guard of the trial has compared.
+    pub(super) fn comparison(&self) -> Option<ComparisonReport> {
+        self.trial.read().ok()?.comparison
     }
 
     /// The deadline of the trial that runs, for a message.

@@ -69,6 +69,8 @@ pub(super) struct Observation {
     /// the reasons of the probes that failed since the last good one
     pub(super) failures: Vec<String>,
     pub(super) answers: AnswerCounts,
+    /// of the comparison with the answers before the switch
+    pub(super) difference: Option<String>,
 }
 
 /// The reason to give the port back.
@@ -78,6 +80,8 @@ pub(super) enum TrialEnd {
     NotStarted(String),
     UnitEnded(String),
     Unhealthy(String),
+    /// nodegate does not answer what the original answered
+    Differs(String),
     ErrorRate {
         trial: AnswerCounts,
         baseline: AnswerCounts,
@@ -92,6 +96,8 @@ impl TrialRules {
             Some(TrialEnd::UnitEnded(state.clone()))
         } else if let Some(last) = seen.failures.last().filter(|_| is_unhealthy) {
             Some(TrialEnd::Unhealthy(last.clone()))
+        } else if let Some(difference) = &seen.difference {
+            Some(TrialEnd::Differs(difference.clone()))
         } else if seen.answers.rises_above(self.baseline) {
             Some(TrialEnd::ErrorRate { trial: seen.answers, baseline: self.baseline })
         } else if seen.elapsed >= self.length {
@@ -109,6 +115,9 @@ impl fmt::Display for TrialEnd {
             Self::UnitEnded(state) => write!(f, "nodegate has ended (the unit is {state})"),
             Self::Unhealthy(failure) => {
                 write!(f, "{FAILED_PROBES} health checks in a row failed, the last: {failure}")
+            }
+            Self::Differs(difference) => {
+                write!(f, "nodegate does not answer as the original did: {difference}")
             }
             Self::ErrorRate { trial, baseline } => {
                 write!(f, "the error rate has risen: {trial} failed, and {baseline} before the trial")
@@ -182,6 +191,8 @@ mod tests {
         assert_eq!(RULES.verdict(&many), Some(rate));
         many.failures = vec!["/: 500".to_owned(), "/: 500 x".to_owned()];
         assert!(matches!(RULES.verdict(&many), Some(TrialEnd::ErrorRate { .. })), "two probes are too few");
+        many.difference = Some("GET /x".to_owned());
+        assert_eq!(RULES.verdict(&many), Some(TrialEnd::Differs("GET /x".to_owned())));
         many.failures.push("/: 500 y".to_owned());
         assert_eq!(RULES.verdict(&many), Some(TrialEnd::Unhealthy("/: 500 y".to_owned())));
         many.unit_ended = Some("failed".to_owned());

@@ -1,16 +1,20 @@
 #!/usr/bin/python3
 """A stand-in for pveproxy, pmgproxy, spiceproxy and pvedaemon, which are not to be had here: the verbs, the pid file, the
 user and the port of the one it is called as. It answers each request with its name. Proxies write an access log,
-pveproxy has a console that echoes, and pvedaemon fails if the target says so."""
+pveproxy serves its files and has a console that echoes, and pvedaemon fails if the target says so. If SAME exists, a page
+is that file, and a call is answered as by any of them."""
 import os
 import pwd
 import signal
 import ssl
 import sys
 import time
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NAME = os.path.basename(sys.argv[0])
+SAME = "/run/same-answers"
+FILES = ("/pve2/", "/usr/share/pve-manager/")
 # pid file, address, port, certificate, user
 DAEMONS = {
     "pveproxy": ("/run/pveproxy/pveproxy.pid", "0.0.0.0", 8006, "/etc/pve/local/pve-ssl", "www-data"),
@@ -32,17 +36,33 @@ class Handler(BaseHTTPRequestHandler):
         if "vncwebsocket" in self.path:
             return self.open_console()
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        form, kind = (
-            (b'{"data":"original %s"}', "application/json;charset=UTF-8")
-            if self.path.startswith("/api2/")
-            else (b"<html>original %s</html>", "text/html; charset=UTF-8")
-        )
-        self.send(500 if NAME == "pvedaemon" and "fail" in self.path else 200, kind, form % NAME.encode())
+        if NAME == "pveproxy" and self.path.startswith(FILES[0]):
+            return self.send_file(FILES[1] + self.path.split("?")[0].removeprefix(FILES[0]))
+        name = "product" if os.path.exists(SAME) else NAME
+        if self.path.startswith("/api2/"):
+            body, kind = f'{{"data":"original {name}"}}', "application/json;charset=UTF-8"
+        else:
+            body, kind = f"<html>original {name}</html>", "text/html; charset=UTF-8"
+            if os.path.exists(SAME):
+                with open(SAME, encoding="utf-8") as page:
+                    body = page.read()
+        status = 500 if NAME == "pvedaemon" and "fail" in self.path else 200
+        self.send(status, kind, body.encode(), {"Cache-Control": "max-age=0"})
 
-    def send(self, status, kind, body):
+    def send_file(self, path):
+        try:
+            with open(path, "rb") as file:
+                modified = formatdate(os.fstat(file.fileno()).st_mtime, usegmt=True)
+                self.send(200, "application/javascript", file.read(), {"Last-Modified": modified})
+        except OSError:
+            self.send(404, "text/plain", b"no such file")
+
+    def send(self, status, kind, body, headers={}):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
