@@ -115,7 +115,7 @@ fn evaluate_jump(jump: i64) -> Finding {
             duration(-jump)
         ));
     }
-    Finding::ok("the clock has not jumped since nodegate started")
+    Finding::ok("the clock has not jumped since the daemon started")
 }
 
 /// `timedatectl` knows about every program that sets the clock, because the kernel does.

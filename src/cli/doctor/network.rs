@@ -12,7 +12,10 @@ const USUAL_MTU: u32 = 1500;
 
 pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
     let mut findings = evaluate_mtu(&interfaces());
-    findings.push(evaluate_proxy(subject, subject.status()));
+    // Only nodegate counts forwarded headers.
+    if subject.original().is_none() {
+        findings.push(evaluate_proxy(subject, subject.status()));
+    }
     findings
 }
 

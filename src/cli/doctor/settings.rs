@@ -73,7 +73,9 @@ fn of_problem(subject: &Subject, problem: &Diagnostic) -> Finding {
             .because("users feel it: nodegate does not start or reload with it, or answers some requests with an error")
             .mend(mend)
     } else {
-        Finding::warning(problem.to_string()).because("nodegate serves in spite of it").mend(mend)
+        Finding::warning(problem.to_string())
+            .because("nodegate serves, or can start, in spite of it")
+            .mend(mend)
     }
 }
 
