@@ -119,7 +119,8 @@ fn fresh(settings: &TlsSettings) -> Result<SslContextBuilder, ErrorStack> {
     }
     // nodegate releases the buffers of an idle connection; RELEASE_BUFFERS would allocate them again for each
     // request.
-    builder.set_mode(STREAM_MODE);
+    // Without the last one OpenSSL looks for issuers to add at each full handshake, in a store that is empty.
+    builder.set_mode(STREAM_MODE | SslMode::NO_AUTO_CHAIN);
     builder.set_read_ahead(true);
     read_more_at_once(&mut builder);
     // Session state is in tickets; a cache here would only grow.
