@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::gathered_writes::GatheredWrites;
 use super::graceful_shutdown::GracefulShutdown;
 use super::in_flight::InFlight;
 use super::request_slots::RequestSlots;
@@ -36,7 +37,8 @@ const WIDEN_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// Time to send the last GOAWAY.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Served<S> = Connection<WatchedStream<TimedStream<S>>, Bytes>;
+type Io<S> = GatheredWrites<WatchedStream<TimedStream<S>>>;
+type Served<S> = Connection<Io<S>, Bytes>;
 
 /// Whether the windows were widened for a client that has logged in.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -51,6 +53,8 @@ enum WindowState {
 pub(super) struct Http2Connection<S> {
     client: Rc<ClientConnection>,
     connection: Served<S>,
+    /// that of `connection`
+    io: Io<S>,
     watch: FloodWatch,
     /// cancelled when the worker accepts no more connections
     draining: CancellationToken,
@@ -96,6 +100,7 @@ impl<S: ClientStream> Http2Connection<S> {
         worker: &Worker,
         client: &Rc<ClientConnection>,
         connection: Served<S>,
+        io: Io<S>,
         watch: FloodWatch,
         slots: Rc<RequestSlots>,
     ) -> Self {
@@ -104,6 +109,7 @@ impl<S: ClientStream> Http2Connection<S> {
             draining: worker.context().draining.clone(),
             client: Rc::clone(client),
             connection,
+            io,
             watch,
             streams: JoinSet::new(),
             in_flight: Rc::new(InFlight::new(&client.timeouts)),
@@ -151,7 +157,8 @@ impl<S: ClientStream> Http2Connection<S> {
             () = trusted, if self.windows != WindowState::Wide => Event::Trusted,
             Some(()) = done, if self.streams.is_empty() => Event::Drained,
             Some(closes) = self.streams.join_next() => Event::Answered { closes: closes.unwrap_or_default() },
-            accepted = self.connection.accept() => match accepted {
+            accepted = poll_fn(|context| self.io.during(context, |context| self.connection.poll_accept(context)))
+                => match accepted {
                 Some(Ok((request, respond))) => Event::Request(request, respond),
                 Some(Err(error)) => Event::Ended(Some(error)),
                 None => Event::Ended(None),
@@ -246,11 +253,12 @@ impl<S: ClientStream> Http2Connection<S> {
         };
         let running = self.in_flight.begin();
         let client = Rc::new(self.client.for_stream(&context.state, stream::PIECE_BYTES));
-        self.streams.spawn_local(async move {
+        // Boxed, because the runtime copies a task's future six times.
+        self.streams.spawn_local(Box::pin(async move {
             let _running = running;
             let Some(_slot) = waiting.slot(&mut respond).await else { return false };
             stream::serve(context, client, request, respond).await
-        });
+        }));
         None
     }
 }

@@ -6,6 +6,7 @@
 mod connection;
 mod frame;
 mod frame_budget;
+mod gathered_writes;
 mod graceful_shutdown;
 mod head;
 mod in_flight;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use h2::server::Builder;
 
 use self::connection::Http2Connection;
+use self::gathered_writes::GatheredWrites;
 use self::request_slots::RequestSlots;
 use crate::config::settings::LimitSettings;
 use crate::proxy::http2::watched_stream::{FloodWatch, WatchedStream};
@@ -60,12 +62,12 @@ pub async fn serve<S: ClientStream>(
     client.timeouts.set_multiplexed();
     let is_trusted_proxy = worker.context().state.is_proxy(client.client_ip);
     let watch = FloodWatch::new(is_trusted_proxy);
-    let io = WatchedStream::new(
+    let io = GatheredWrites::new(WatchedStream::new(
         TimedStream::new(stream, Bytes::new(), Rc::clone(&client.timeouts)),
         watch.clone(),
-    );
+    ));
     let builder = builder(&worker.context().state.config.settings.limits, is_trusted_proxy);
-    let greeting = builder.handshake::<_, Bytes>(io);
+    let greeting = builder.handshake::<_, Bytes>(io.clone());
     let connection = tokio::select! {
         biased;
         () = worker.stop.cancelled() => return ConnectionEnd::Closed,
@@ -75,7 +77,7 @@ pub async fn serve<S: ClientStream>(
     match connection {
         Ok(connection) => {
             let slots = RequestSlots::new(is_trusted_proxy);
-            Http2Connection::new(worker, client, connection, watch, slots).serve(worker).await
+            Http2Connection::new(worker, client, connection, io, watch, slots).serve(worker).await
         }
         Err(error) => {
             tracing::debug!(peer = %client.client_ip.address(), %error, "HTTP/2 handshake failed");
