@@ -1,9 +1,9 @@
 //! HTTP load by h2load (Debian's nghttp2-client), over HTTP/1.1 or HTTP/2.
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::measure::Sample;
 
@@ -17,29 +17,45 @@ pub(crate) struct Load<'a> {
     pub seconds: f64,
 }
 
+/// Seconds beyond its duration after which h2load is ended. With large answers it sometimes reads on for ever.
+const GRACE: f64 = 20.0;
+const ATTEMPTS: usize = 3;
+/// The exit code of `timeout` when it has ended a command.
+const TIMED_OUT: i32 = 124;
+
 /// How to read the mean of h2load's times.
 const UNITS: [(&str, f64); 3] = [("us", 1e-3), ("ms", 1.0), ("s", 1e3)];
 
 impl Load<'_> {
     /// `rate` (requests/s), `mean` (ms), `requests`. Answers of another status than 2xx end the bench.
     pub(crate) fn run(&self, to: SocketAddr) -> Result<Sample> {
-        let mut command = Command::new("h2load");
-        command.args(["-t1", "-c", &self.connections.to_string()]);
-        command.args(["-D", &self.seconds.ceil().max(1.0).to_string(), "-H", self.header]);
-        match self.streams {
-            Some(streams) => command.args(["-m", &streams.to_string()]),
-            None => command.arg("--h1"),
-        };
-        let output = command
-            .arg(format!("https://{to}{}", self.path))
-            .stderr(Stdio::inherit())
-            .output()
-            .context("h2load (apt-get install nghttp2-client)")?;
+        let output = self.output(to)?;
         let text = String::from_utf8_lossy(&output.stdout);
         let sample = parse(&text).with_context(|| format!("h2load said: {text}"))?;
         let wanted = if self.streams.is_some() { "Application protocol: h2" } else { "http/1.1" };
         ensure!(text.contains(wanted), "h2load spoke another protocol to {to}: {text}");
         Ok(sample)
+    }
+
+    fn output(&self, to: SocketAddr) -> Result<Output> {
+        let seconds = self.seconds.ceil().max(1.0);
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", &(seconds + GRACE).to_string(), "h2load"]);
+        command.args(["-t1", "-c", &self.connections.to_string(), "-D", &seconds.to_string()]);
+        command.args(["-H", self.header]);
+        match self.streams {
+            Some(streams) => command.args(["-m", &streams.to_string()]),
+            None => command.arg("--h1"),
+        };
+        command.arg(format!("https://{to}{}", self.path)).stderr(Stdio::inherit());
+        for _ in 0..ATTEMPTS {
+            let output = command.output().context("h2load (apt-get install nghttp2-client)")?;
+            if output.status.code() != Some(TIMED_OUT) {
+                return Ok(output);
+            }
+            eprintln!("bench: h2load did not end, once more");
+        }
+        bail!("h2load did not end {ATTEMPTS} times")
     }
 }
 
@@ -51,7 +67,7 @@ fn parse(text: &str) -> Result<Sample> {
     };
     let counts: Vec<f64> =
         line("requests: ")?.split(", ").filter_map(|count| count.split(' ').next()?.parse().ok()).collect();
-    let [_, _, _, succeeded, failed, ..] = counts[..] else { anyhow::bail!("no counts") };
+    let [_, _, _, succeeded, failed, ..] = counts[..] else { bail!("no counts") };
     let refused = line("status codes: ")?.split(", ").skip(1);
     let refused: f64 = refused.filter_map(|count| count.split(' ').next()?.parse::<f64>().ok()).sum();
     ensure!(succeeded > 0.0, "no answer");

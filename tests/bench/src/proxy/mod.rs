@@ -135,10 +135,14 @@ pub(crate) fn nodegate_profile(lab: &Lab, job: Job, profile: &Path) -> Result<Pr
 }
 
 /// The same of the other builds that are to be measured beside it.
-pub(crate) fn other_builds(lab: &Lab, job: Job) -> impl Iterator<Item = (&'static str, Start<'_>)> {
+pub(crate) fn other_builds<'l>(
+    lab: &'l Lab,
+    job: Job,
+    cores: &'static str,
+) -> impl Iterator<Item = (&'static str, Start<'l>)> {
     lab.builds.iter().map(move |(name, binary)| {
         let start: Start<'_> = Box::new(move || {
-            let (command, address) = prepared(lab, binary, job, Path::new("pve"), PROXY_CORE, &[])?;
+            let (command, address) = prepared(lab, binary, job, Path::new("pve"), cores, &[])?;
             Proxy::start(command, address)
         });
         (*name, start)

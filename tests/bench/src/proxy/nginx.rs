@@ -26,11 +26,16 @@ const FILES: &[(&str, &str)] = &[
 
 /// nginx as a proxy. `more` goes to the section of HTTP.
 pub(crate) fn start(lab: &Lab, job: Job, more: &str) -> Result<Proxy> {
-    let (command, address) = prepared(lab, job, more)?;
+    start_on(lab, job, more, PROXY_CORE)
+}
+
+/// The same on other cores, as taskset writes them.
+pub(crate) fn start_on(lab: &Lab, job: Job, more: &str, cores: &str) -> Result<Proxy> {
+    let (command, address) = prepared(lab, job, more, cores)?;
     Proxy::start(command, address)
 }
 
-pub(crate) fn prepared(lab: &Lab, job: Job, more: &str) -> Result<Prepared> {
+pub(crate) fn prepared(lab: &Lab, job: Job, more: &str, cores: &str) -> Result<Prepared> {
     let address = free_address(job.host)?;
     let [chain, key, _] = lab.certificate(job.key);
     let (keepalive, version, connection) = match job.upstream {
@@ -66,7 +71,7 @@ pub(crate) fn prepared(lab: &Lab, job: Job, more: &str) -> Result<Prepared> {
         backend = job.backend,
         http2 = if job.http2 { "http2" } else { "" },
     );
-    let command = command(lab, address, [job.workers.try_into()?, job.connections], PROXY_CORE, &server)?;
+    let command = command(lab, address, [job.workers.try_into()?, job.connections], cores, &server)?;
     Ok((command, address))
 }
 

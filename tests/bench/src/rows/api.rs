@@ -74,7 +74,7 @@ pub(crate) fn all(lab: &Lab, job: Job) -> Vec<(&'static str, Start<'_>)> {
         ("nginx", Box::new(move || nginx::start(lab, job, ""))),
         ("HAProxy", Box::new(move || haproxy::start(lab, job))),
     ];
-    proxies.extend(proxy::other_builds(lab, job));
+    proxies.extend(proxy::other_builds(lab, job, PROXY_CORE));
     proxies
 }
 

@@ -178,7 +178,7 @@ fn consoles(lab: &Lab, plan: &Plan, ways: &[Option<Direction>]) -> Result<Vec<Ro
         ("HAProxy TLS", Box::new(|| Tcp::new(there, true).start(lab))),
         ("HAProxy TLS 128k", Box::new(|| Tcp { tune: large, ..Tcp::new(there, true) }.start(lab))),
     ];
-    proxies.extend(proxy::other_builds(lab, job));
+    proxies.extend(proxy::other_builds(lab, job, PROXY_CORE));
     let tunnel_alone: (&'static str, Start<'_>) = (PLAIN, Box::new(|| Tcp::new(there, false).start(lab)));
     let url = url(port);
     let headers = cookie(lab);

@@ -41,7 +41,7 @@ pub(crate) fn gui(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
                 ("nodegate", Box::new(move || proxy::nodegate(lab, job, PROXY_CORE, &[]))),
                 ("nginx", Box::new(move || nginx::start(lab, job, GZIP))),
             ];
-            proxies.extend(proxy::other_builds(lab, job));
+            proxies.extend(proxy::other_builds(lab, job, PROXY_CORE));
             let contenders = proxies.iter().map(|(name, start)| {
                 let (line, ticket) = (&line, ticket.as_str());
                 Contender::new(name, move || starts(&start()?, line, protocol, ticket))
@@ -120,7 +120,9 @@ fn keystroke_row(lab: &Lab, plan: &Plan, round_trip: Duration, id: &'static str)
         ("nginx", Box::new(|| nginx::start(lab, passing, "")), Some("/console/"), true),
         ("HAProxy TLS", Box::new(|| Tcp { host: HERE, ..Tcp::new(there, true) }.start(lab)), None, false),
     ];
-    contenders.extend(proxy::other_builds(lab, job).map(|(name, start)| (name, start, Some(&*own), false)));
+    contenders.extend(
+        proxy::other_builds(lab, job, PROXY_CORE).map(|(name, start)| (name, start, Some(&*own), false)),
+    );
     let contenders = contenders.iter().map(|(name, start, url, ends_websocket)| {
         let (line, machine, headers) = (&line, &machine, headers.as_str());
         Contender::new(name, move || {

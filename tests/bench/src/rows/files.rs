@@ -23,8 +23,9 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let beforehand = nginx::start(lab, job, "gzip_static on; gzip off;")?;
     let default = nginx::start(lab, job, "gzip on;")?;
     let caddy = caddy::start(lab, job)?;
-    let others: Vec<_> =
-        proxy::other_builds(lab, job).map(|(name, start)| Ok((name, start()?))).collect::<Result<_>>()?;
+    let others: Vec<_> = proxy::other_builds(lab, job, PROXY_CORE)
+        .map(|(name, start)| Ok((name, start()?)))
+        .collect::<Result<_>>()?;
     let identity = Load::new(&lab.path(""), "identity", &[request(SCRIPT_URL, "")])?;
     let gzip = Load::new(&lab.path(""), "gzip", &[request(SCRIPT_URL, "Accept-Encoding: gzip\r\n")])?;
     let row = |id, job: &str, load: &Load, proxies: &[(&'static str, &Proxy)], goals| -> Result<Row> {

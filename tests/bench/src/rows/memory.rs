@@ -147,7 +147,7 @@ pub(crate) fn start(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
     let job = Job::new(backend.address, Upstream::Fresh);
     let contenders = vec![
         Contender::new("nodegate", || took(proxy::nodegate_prepared(lab, job, PROXY_CORE, &["workers=3"])?)),
-        Contender::new("nginx", || took(nginx::prepared(lab, job, "")?)),
+        Contender::new("nginx", || took(nginx::prepared(lab, job, "", PROXY_CORE)?)),
         Contender::new("HAProxy", || took(haproxy::files_prepared(lab, 1)?)),
     ];
     Ok(vec![Row {
