@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_of_the_socket_is_that_of_the_next_poll() {
+    async fn the_next_poll_sees_a_socket_error() {
         let io = GatheredWrites::new(Socket { is_broken: true, ..Socket::default() });
         write_within_poll(&io, &[b"answer"]).await.unwrap();
         let error = write_within_poll(&io, &[b"next"]).await.unwrap_err();
