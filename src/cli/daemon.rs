@@ -1,12 +1,11 @@
 //! The verbs of the daemon that nodegate replaces: `start`, `stop`, `restart`, `status`.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{CommandResult, fail, locate, port_owner, reload, run, say};
+use super::{CommandResult, fail, locate, port_owner, reload, run, say, write_to_stderr};
 use crate::cli::arguments::DaemonVerb;
 use crate::config::{Config, ConfigSources};
 use crate::os::daemon_process::DaemonProcess;
@@ -61,6 +60,6 @@ fn stop(running: DaemonProcess, timeout: Duration) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let _ = running.signal(Signal::SIGKILL);
-    let _ = writeln!(std::io::stderr(), "pid {} did not end by itself and was killed", running.pid);
+    write_to_stderr(format_args!("pid {} did not end by itself and was killed", running.pid));
     if running.wait_for_end(STOP_MARGIN) { ExitCode::SUCCESS } else { fail("it does not end") }
 }

@@ -90,15 +90,18 @@ fn say(line: &str) {
 }
 
 fn complain(problems: &[impl Display]) {
-    let mut stderr = std::io::stderr().lock();
-    for problem in problems {
-        let _ = writeln!(stderr, "{problem}");
-    }
+    problems.iter().for_each(write_to_stderr);
 }
 
 fn fail(message: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{message}");
+    write_to_stderr(message);
     ExitCode::FAILURE
+}
+
+/// Writes a line to stderr as a whole. stderr has no buffer, so that `writeln!` would write it in pieces, and the output
+/// of a program behind a pipe could come between them.
+fn write_to_stderr(line: impl Display) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Loads the configuration to find the running process, which checks the settings itself.

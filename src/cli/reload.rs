@@ -1,13 +1,12 @@
 //! `nodegate reload PROFILE` and `nodegate confirm PROFILE`: new settings for the running process.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use nix::sys::signal::Signal;
 
 use super::absence::{self, Absence, NoSocket};
 use super::command_line::command_line;
-use super::{CommandResult, NOT_RUNNING, complain, fail, locate, say};
+use super::{CommandResult, NOT_RUNNING, complain, fail, locate, say, write_to_stderr};
 use crate::admin::protocol::{ControlRequest, ControlResponse};
 use crate::config::{Config, ConfigSources};
 use crate::os::daemon_process::DaemonProcess;
@@ -74,7 +73,7 @@ fn without_socket(config: &Config, request: ControlRequest, no_socket: &NoSocket
         Absence::Mute(_) => fail(&format!("the control socket does not answer: {reason}")),
         Absence::Forbidden => fail(&absence::forbidden(config, no_socket)),
         Absence::NotRunning(server) => {
-            let _ = writeln!(io::stderr(), "{}", absence::text(config, server.as_ref(), reason));
+            write_to_stderr(absence::text(config, server.as_ref(), reason));
             ExitCode::from(NOT_RUNNING)
         }
     }

@@ -59,7 +59,7 @@ impl AddressRange {
 /// Why nodegate rejects an entry of an address list. Names the entry and, if possible, the correction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    #[error("'{entry}': '{part}' is not an IPv4 or IPv6 address (names are not looked up)")]
+    #[error("'{entry}'{} is not an IPv4 or IPv6 address (names are not looked up)", other_part(.entry, .part))]
     NotAnAddress { entry: String, part: String },
     #[error("'{entry}': address lists have no zones; write {without}")]
     Zone { entry: String, without: String },
@@ -89,6 +89,11 @@ pub enum AddressError {
     Quotes { entry: String, without: String },
     #[error("'{entry}': a comment belongs behind the closing quote; write {before}")]
     Comment { entry: String, before: String },
+}
+
+/// Names the part only if it is not the whole entry.
+fn other_part(entry: &str, part: &str) -> String {
+    if part == entry { String::new() } else { format!(": '{part}'") }
 }
 
 fn instead(suggestion: Option<&String>) -> String {

@@ -13,7 +13,6 @@ mod status_line;
 pub(crate) mod structure;
 pub(crate) mod summary;
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use self::pair::ServerPair;
 use self::requests::{LoggedRequests, RepeatRules};
 use self::secrets::SecretMask;
 use self::summary::{CallOutcome, ComparisonSummary};
-use super::{CommandResult, fail, load, say};
+use super::{CommandResult, fail, load, say, write_to_stderr};
 use crate::cli::compare::rate::RequestRate;
 use crate::config::{Config, ConfigSources};
 
@@ -156,13 +155,13 @@ async fn compare(
     calls.abort_all();
     say(&summary.text(requests, began.elapsed()));
     if let Some(warning) = summary.warning(requests) {
-        let _ = writeln!(io::stderr(), "{warning}");
+        write_to_stderr(warning);
     }
     summary.exit_code(requests)
 }
 
 fn cannot_begin(message: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "{message}\nnothing was compared");
+    write_to_stderr(format_args!("{message}\nnothing was compared"));
     summary::nothing_compared()
 }
 
@@ -170,7 +169,7 @@ fn show(target: &str, outcome: &CallOutcome, secrets: &SecretMask) {
     match outcome {
         CallOutcome::Differs(found) => say(&summary::block(target, found, secrets)),
         CallOutcome::Failed(cause) => {
-            let _ = writeln!(io::stderr(), "GET {}: {cause}", secrets.mask(target));
+            write_to_stderr(format_args!("GET {}: {cause}", secrets.mask(target)));
         }
         CallOutcome::Equal(_) | CallOutcome::Changes | CallOutcome::Refused | CallOutcome::Unserved => (),
     }

@@ -1,6 +1,5 @@
 //! The two servers, and one call to both.
 
-use std::io;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,6 +12,7 @@ use super::requests::RepeatRules;
 use super::secrets::SecretMask;
 use super::summary::CallOutcome;
 use crate::cli::compare::rate::RequestRate;
+use crate::cli::write_to_stderr;
 
 /// Values that change by themselves may change once a second.
 const CHANGE_INTERVAL: Duration = Duration::from_millis(1100);
@@ -42,7 +42,7 @@ impl ServerPair {
         if self.credential.is_none() {
             let message =
                 "no credential was given (--credential-file): calls that need a login are not compared";
-            let _ = io::Write::write_all(&mut io::stderr(), format!("{message}\n").as_bytes());
+            write_to_stderr(message);
             return Ok(());
         }
         let answers = self.both(target).await?;

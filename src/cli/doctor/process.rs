@@ -37,9 +37,12 @@ fn original_serves(subject: &Subject, original: &Owner) -> Finding {
     let daemon = &product.daemon;
     let owner = original.text(daemon);
     Finding::note(format!("nodegate does not run for {}: {owner} serves port {port}", product.name))
-        .because("so it is before a takeover and after `nodegate giveback`; the settings of nodegate have no effect")
+        .because(
+            "so it is before a takeover, after `nodegate giveback` and after a trial that failed; the settings of \
+             nodegate have no effect",
+        )
         .mend(format!(
-            "{} # if nodegate served before: systemctl status nodegate-fallback@{daemon}",
+            "{} # if nodegate served before: journalctl -n 50 -u nodegate-trial@{daemon} -u nodegate-fallback@{daemon}",
             subject.takeover()
         ))
 }

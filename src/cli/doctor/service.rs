@@ -9,6 +9,8 @@ use std::time::Duration;
 use super::deadline::{self, ProgramError};
 use super::finding::Finding;
 use super::subject::Subject;
+use crate::cli::command_line::command_line;
+use crate::config::ConfigSources;
 
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(5);
 /// The program that a unit of ours starts.
@@ -182,6 +184,7 @@ fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
         let is_needed = unit.is_active() || ours.len() == 1 || unit.name() == daemon.name();
         if is_needed {
             findings.extend(of_unit(unit));
+            findings.extend(on_trial(subject, unit));
         }
     }
     findings.extend(worker.iter().filter(is_relevant).map(|unit| state(unit, false)));
@@ -205,6 +208,18 @@ fn fallback_is_active(subject: &Subject, fallback: &Unit) -> Finding {
             "journalctl -u {daemon} -p warning -n 50 # when it is repaired: systemctl stop {}",
             fallback.name()
         ))
+}
+
+/// A takeover that waits for its confirmation.
+fn on_trial(subject: &Subject, unit: &Unit) -> Option<Finding> {
+    let is_trial = |path: &str| path.ends_with("/nodegate-trial.conf");
+    let command = |verb| command_line(verb, &subject.profile, &ConfigSources::default());
+    let finding = || {
+        Finding::note(format!("{} runs nodegate on trial", unit.name()))
+            .because("the original gets its port back unless you confirm")
+            .mend(format!("{} --confirm # or go back: {}", command("takeover"), command("giveback")))
+    };
+    unit.get("DropInPaths").split_whitespace().any(is_trial).then(finding)
 }
 
 /// A unit that starts nodegate.

@@ -5,6 +5,12 @@ use super::subject::Subject;
 use crate::cli::check::{Checked, MISSING_DIRECTORY_KEY};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 
+/// In the message about a file that the serving user cannot read.
+const UNREADABLE: &str = "' cannot read it (mode ";
+
+/// Ends the message about a page whose template is not there.
+const NOT_INSTALLED: &str = "its package is not installed";
+
 pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
     match subject.check() {
         Ok(checked) => evaluate(subject, checked),
@@ -25,8 +31,10 @@ pub(super) fn unusable(profile: &str, problems: &[Diagnostic]) -> Vec<Finding> {
 fn evaluate(subject: &Subject, checked: &Checked) -> Vec<Finding> {
     let is_directory = |problem: &&Diagnostic| problem.key == MISSING_DIRECTORY_KEY;
     let (directories, others): (Vec<_>, Vec<_>) = checked.warnings.iter().partition(is_directory);
-    let problems = checked.errors.iter().chain(others);
-    let mut findings: Vec<_> = problems.map(|problem| of_problem(subject, problem)).collect();
+    let (certificates, errors): (Vec<_>, Vec<_>) =
+        checked.errors.iter().partition(|problem| is_missing_certificate(subject, problem));
+    let mut findings: Vec<_> = missing_certificates(subject, &certificates).into_iter().collect();
+    findings.extend(errors.into_iter().chain(others).map(|problem| of_problem(subject, problem)));
     findings.extend(missing_directories(subject, &directories));
     if findings.iter().all(|finding| finding.level != Level::Error) {
         findings.push(Finding::ok(format!("{} settings are good", checked.lines.len())));
@@ -38,6 +46,30 @@ fn evaluate(subject: &Subject, checked: &Checked) -> Vec<Finding> {
             .map(|certificate| Finding::ok(format!("certificate {}", certificate.file))),
     );
     findings
+}
+
+/// A file of the profile's own certificates is not there, and no other pair is served.
+fn is_missing_certificate(subject: &Subject, problem: &Diagnostic) -> bool {
+    let ValueOrigin::File { path, line: None } = &problem.origin else { return false };
+    let config = &subject.config;
+    let mut files = config.product.certificate.iter().flat_map(|pair| [Some(&pair.file), pair.key.as_ref()]);
+    problem.message == "is missing"
+        && files.any(|file| file.is_some_and(|file| config.root.path(file) == *path))
+}
+
+/// One finding for all pairs: the node needs only one of them.
+fn missing_certificates(subject: &Subject, errors: &[&Diagnostic]) -> Option<Finding> {
+    let files: Vec<_> = errors.iter().map(|problem| problem.origin.to_string()).collect();
+    let what = match &files[..] {
+        [] => return None,
+        [file] => format!("there is no certificate to serve: {file} is missing"),
+        files => {
+            format!("there is no certificate to serve: {} are missing; one is enough", files.join(" and "))
+        }
+    };
+    let renew = &subject.config.product.doctor.renew_certificate;
+    let mend = renew.clone().unwrap_or_else(|| format!("put it there, then: {}", subject.command("check")));
+    Some(Finding::error(what).because("nodegate does not start without a certificate").mend(mend))
 }
 
 /// One finding for all: a package that is not installed lacks several.
@@ -59,6 +91,10 @@ fn of_problem(subject: &Subject, problem: &Diagnostic) -> Finding {
         ValueOrigin::File { path, line: Some(line) } => {
             format!("edit {} line {line}, then: {check} && {reload}", path.display())
         }
+        ValueOrigin::File { path, line: None } if problem.message.contains(UNREADABLE) => {
+            let (user, path) = (&subject.config.settings.user, path.display());
+            format!("chgrp \"$(id -gn {user})\" {path} && chmod g+r {path} && {check} && {reload}")
+        }
         ValueOrigin::File { path, line: None } => {
             format!("look at {}, then: {check} && {reload}", path.display())
         }
@@ -66,6 +102,9 @@ fn of_problem(subject: &Subject, problem: &Diagnostic) -> Finding {
             format!("correct the variable {name} of the service, then restart it")
         }
         ValueOrigin::CommandLine => "correct the --set option".to_owned(),
+        ValueOrigin::Profile if problem.message.ends_with(NOT_INSTALLED) => {
+            "install the package that has this file; without it only this page is missing".to_owned()
+        }
         ValueOrigin::Profile => format!("correct it, then: {check}"),
     };
     if problem.is_error() {
@@ -82,6 +121,40 @@ fn of_problem(subject: &Subject, problem: &Diagnostic) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn missing_certificates_are_one_finding() {
+        let subject = Subject::of_test("pve");
+        let missing = |file: &str| Diagnostic::file_error(file, "is missing");
+        let own = ["/etc/pve/local/pveproxy-ssl.pem", "/etc/pve/local/pve-ssl.pem"].map(missing);
+        assert!(own.iter().all(|problem| is_missing_certificate(&subject, problem)));
+        assert!(!is_missing_certificate(&subject, &missing("/etc/pve/authkey.pub")));
+        assert!(!is_missing_certificate(
+            &subject,
+            &Diagnostic::file_error("/etc/pve/local/pve-ssl.pem", "is empty")
+        ));
+        assert!(missing_certificates(&subject, &[]).is_none());
+        let finding = missing_certificates(&subject, &own.iter().collect::<Vec<_>>()).unwrap();
+        let expected = "there is no certificate to serve: /etc/pve/local/pveproxy-ssl.pem and \
+                        /etc/pve/local/pve-ssl.pem are missing; one is enough";
+        assert_eq!((finding.what.as_str(), finding.level), (expected, Level::Error));
+        assert_eq!(finding.mend.as_deref(), Some("pvecm updatecerts --force"));
+    }
+
+    #[test]
+    fn files_and_packages_have_their_own_mend() {
+        let subject = Subject::of_test("pve");
+        let mend = |problem: &Diagnostic| of_problem(&subject, problem).mend.unwrap_or_default();
+        let key =
+            Diagnostic::file_error("/k", "user 'www-data' cannot read it (mode 0600): a reload is refused");
+        assert!(
+            mend(&key).starts_with("chgrp \"$(id -gn www-data)\" /k && chmod g+r /k && nodegate check pve")
+        );
+        let message = "page / cannot be rendered: /t: No such file; its package is not installed";
+        let page = Diagnostic::warning(ValueOrigin::Profile, "product.page", message);
+        assert!(mend(&page).starts_with("install the package that has this file"));
+        assert_eq!(mend(&Diagnostic::file_error("/c", "is empty")).split(',').next(), Some("look at /c"));
+    }
 
     #[test]
     fn missing_directories_are_one_finding() {

@@ -42,7 +42,13 @@ impl Supervisor {
             match renewals.check(acceptor, &running.app.state.config, &tickets, &running.problems) {
                 ReloadCheck::Unchanged => (),
                 ReloadCheck::Renewed(warnings) => {
-                    tracing::info!("a renewed certificate is served");
+                    let (certificates, warned) = (acceptor.certificates(), acceptor.problems());
+                    let files: Vec<_> = certificates.iter().map(|it| it.file.as_str()).collect();
+                    tracing::info!(files = files.join(", "), "a renewed certificate is served");
+                    running.app.state.metrics.process.change(|known| {
+                        known.certificates = certificates;
+                        known.certificate_problems = warned;
+                    });
                     for warning in warnings {
                         tracing::warn!("{warning}");
                     }

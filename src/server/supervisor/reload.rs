@@ -7,6 +7,7 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use super::{RevertState, Supervisor, log_unresponsive};
 use crate::admin::handle::{HowToReload, ReloadResult, ReloadSummary};
+use crate::config::Config;
 use crate::config::diagnostic::Diagnostic;
 use crate::os::listener::ListenerPlan;
 use crate::os::pid_file::PidFile;
@@ -136,7 +137,8 @@ impl Supervisor {
             self.lasting.log.reopen(config.settings.access_log.clone());
         }
         let changed = config.differences(&self.running.app.state.config);
-        let warnings = loaded.problems.clone();
+        let mut warnings = loaded.problems.clone();
+        warnings.extend(kept_user(config, &changed));
         self.running = loaded;
         self.move_pid_file();
         log_unresponsive(&self.workers.ping_all().unresponsive().await);
@@ -239,6 +241,12 @@ fn still_held(origins: &[String]) -> String {
         "; the files still hold {}: correct them; until then a reload is refused, and a restart applies them",
         origins.join(", ")
     )
+}
+
+/// The warning about a new `user`: the process has given up root, so it cannot become another user.
+fn kept_user(config: &Config, changed: &[&str]) -> Option<Diagnostic> {
+    let message = "a reload does not change the user of the process; restart it for that";
+    changed.contains(&"user").then(|| Diagnostic::warning(config.origin("user"), "user", message))
 }
 
 fn log_result(reloaded: &ReloadResult) {

@@ -1,6 +1,7 @@
 //! With the same binary: the process stays, and everything that the files say is taken up.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use nodegate_standin::{Certificate, KeyKind};
 
@@ -133,6 +134,36 @@ fn renewed_certificates_need_no_reload() {
             .arg(format!("openssl s_client -connect {} </dev/null 2>/dev/null | openssl x509", gate.local())),
     );
     assert!(other.chain_pem().contains(shown.stdout.trim()), "{shown:?}");
+}
+
+/// Without its key the custom pair is not served. `status` shows that as soon as the log does.
+#[test]
+fn status_follows_a_renewal_at_once() {
+    let site = Site::pve();
+    let custom = Certificate::ca().issue("custom.example.com", &[], KeyKind::Rsa2048);
+    site.write("/etc/pve/local/pveproxy-ssl.pem", custom.chain_pem());
+    site.write("/etc/pve/local/pveproxy-ssl.key", custom.key_pem());
+    let gate = start(&site, "");
+    std::fs::remove_file(site.path("/etc/pve/local/pveproxy-ssl.key")).unwrap();
+    eventually("the other pair is served", || {
+        gate.stderr().contains("a renewed certificate is served files=")
+    });
+    let port = format!("listen.port={}", gate.port());
+    let status = || Outcome::ask(&site, &["--set", &port, "status", "pve"]).stdout;
+    let shown = Instant::now();
+    eventually("status shows the warning", || status().contains("pveproxy-ssl.key is missing"));
+    assert!(shown.elapsed() < Duration::from_secs(5), "{:?}", shown.elapsed());
+}
+
+/// The process has given up root, so only a restart changes its user.
+#[test]
+fn a_new_user_needs_a_restart() {
+    let site = Site::pve();
+    let gate = start(&site, "");
+    site.write(SETTINGS, "user = \"nobody\"\n");
+    reload(&gate, RELOADED);
+    let log = gate.stderr();
+    assert!(log.contains("user: warning: a reload does not change the user"), "{log}");
 }
 
 #[test]

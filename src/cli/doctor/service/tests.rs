@@ -87,6 +87,15 @@ fn a_drop_in_without_sandbox_is_named() {
 }
 
 #[test]
+fn a_trial_is_a_note() {
+    let trial =
+        OURS.replace("/usr/lib/systemd", "/run/systemd").replace("nodegate.conf", "nodegate-trial.conf");
+    assert_eq!(found(&[&trial]), [(Level::Note, "pveproxy.service runs nodegate on trial".to_owned())]);
+    let note = on_trial(&subject(), &parse(&trial)[0]).unwrap();
+    assert!(note.mend.is_some_and(|mend| mend.starts_with("nodegate takeover pve --confirm # ")));
+}
+
+#[test]
 fn the_original_beside_nodegate_is_an_error() {
     let fallback = "Id=nodegate-fallback@pveproxy.service\nLoadState=loaded\nActiveState=active\n";
     let all = found(&[OURS, fallback]);
