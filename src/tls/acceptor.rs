@@ -182,6 +182,11 @@ impl TlsAcceptor {
         self.served().digest
     }
 
+    /// Whether both were loaded from files with the same content.
+    pub fn has_files_of(&self, other: &Self) -> bool {
+        self.digest() == other.digest()
+    }
+
     /// Serves the contexts of `other` from the next connection on.
     pub(super) fn replace(&self, other: Self) {
         let next = other.served.into_inner().unwrap_or_else(PoisonError::into_inner);

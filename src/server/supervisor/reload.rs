@@ -136,7 +136,8 @@ impl Supervisor {
         if config.settings.access_log != self.running.app.state.config.settings.access_log {
             self.lasting.log.reopen(config.settings.access_log.clone());
         }
-        let changed = config.differences(&self.running.app.state.config);
+        let mut changed = config.differences(&self.running.app.state.config);
+        changed.extend(changed_certificates(&self.running, &loaded));
         let mut warnings = loaded.problems.clone();
         warnings.extend(kept_user(config, &changed));
         self.running = loaded;
@@ -241,6 +242,13 @@ fn still_held(origins: &[String]) -> String {
         "; the files still hold {}: correct them; until then a reload is refused, and a restart applies them",
         origins.join(", ")
     )
+}
+
+/// Certificates and keys are no settings, so their names stand in no difference of two configurations.
+fn changed_certificates(before: &LoadedConfig, now: &LoadedConfig) -> Option<&'static str> {
+    let before = before.app.state.port_protocol.acceptor()?;
+    let now = now.app.state.port_protocol.acceptor()?;
+    (!now.has_files_of(before)).then_some("certificates")
 }
 
 /// The warning about a new `user`: the process has given up root, so it cannot become another user.

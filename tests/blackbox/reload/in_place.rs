@@ -116,6 +116,9 @@ fn reloads_switch_certificates_and_keep_sessions() {
     site.write("/etc/pve/local/pve-ssl.key", other.key_pem());
     reload(&gate, RELOADED);
     assert_ne!(serial(), before);
+    // Unless nodegate has read the files right before the reload.
+    let named = ["reloaded changed=\"certificates\"", "a renewed certificate is served"];
+    assert!(named.iter().any(|text| gate.stderr().contains(text)), "{}", gate.stderr());
     let resumed = s_client("-sess_in");
     assert!(resumed.stdout.contains("Reused, "), "{resumed:?}");
 }
