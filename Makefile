@@ -54,6 +54,7 @@ deb:
 
 demo:
 	tests/setup.sh demo
+	tests/demo.sh ports
 	cargo build --workspace --locked
 	tests/demo.sh
 
