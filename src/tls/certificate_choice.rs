@@ -99,9 +99,19 @@ fn choose_own(config: &Config) -> Diagnosed<Option<CertifiedKey>> {
     if search.last_resort.is_some() {
         search.problems.extend(search.half);
     } else {
-        search.problems.extend(search.missing);
+        search.problems.extend(tell_how_many_are_needed(search.missing));
     }
     Diagnosed { value: search.last_resort, problems: search.problems }
+}
+
+/// Of several missing pairs only one is needed, and each line says so.
+fn tell_how_many_are_needed(mut missing: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    if missing.len() > 1 {
+        for problem in &mut missing {
+            problem.message.push_str("; one certificate is enough");
+        }
+    }
+    missing
 }
 
 /// The warning about a pair with one file missing.

@@ -53,7 +53,7 @@ fn is_missing_certificate(subject: &Subject, problem: &Diagnostic) -> bool {
     let ValueOrigin::File { path, line: None } = &problem.origin else { return false };
     let config = &subject.config;
     let mut files = config.product.certificate.iter().flat_map(|pair| [Some(&pair.file), pair.key.as_ref()]);
-    problem.message == "is missing"
+    problem.message.starts_with("is missing")
         && files.any(|file| file.is_some_and(|file| config.root.path(file) == *path))
 }
 

@@ -4,6 +4,8 @@ use crate::metrics::queues::QueueReport;
 
 /// Running slow calls that are shown; `--json` has all.
 const SHOWN_CALLS: usize = 10;
+/// Seconds of calls that cost next to nothing, which are not shown.
+const SHOWN_COST: f64 = 0.1;
 
 /// The lines below a daemon's own one.
 pub(super) fn lines(queue: &QueueReport) -> Vec<String> {
@@ -13,7 +15,7 @@ pub(super) fn lines(queue: &QueueReport) -> Vec<String> {
     if queue.slow.len() > SHOWN_CALLS {
         lines.push(format!("slow: {} more calls", queue.slow.len() - SHOWN_CALLS));
     }
-    lines.extend(queue.costliest.iter().map(|cost| {
+    lines.extend(queue.costliest.iter().filter(|cost| cost.seconds >= SHOWN_COST).map(|cost| {
         let calls = if cost.calls == 1 { "call" } else { "calls" };
         format!("costly: {}, {:.1} s in {} {calls}", cost.template, cost.seconds, cost.calls)
     }));
@@ -51,7 +53,10 @@ mod tests {
             oldest_wait_ms: Some(1250),
             rejected: 5,
             slow: vec![RunningCall { template: template.clone(), age_ms: 8000 }; SHOWN_CALLS + 2],
-            costliest: vec![TemplateCost { template, calls: 1, seconds: 12.34 }],
+            costliest: vec![
+                TemplateCost { template, calls: 1, seconds: 12.34 },
+                TemplateCost { template: "GET /version".to_owned(), calls: 3, seconds: 0.02 },
+            ],
         };
         let lines = lines(&queue);
         let slow = "slow: GET /nodes/{node}/status, for 8.0 s";

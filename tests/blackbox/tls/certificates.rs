@@ -123,7 +123,8 @@ fn without_valid_pair_the_start_fails() {
     std::fs::remove_dir_all(site.path("/etc/pve/local")).unwrap();
     let outcome = Outcome::of(&mut Nodegate::prepared(&site, "pve", &[]));
     assert_eq!(outcome.code, 1);
-    for name in ["pveproxy-ssl.pem: is missing", "/pve-ssl.pem: is missing"] {
+    for name in ["pveproxy-ssl.pem: is missing; one certificate", "/pve-ssl.pem: is missing; one certificate"]
+    {
         assert!(outcome.stderr.contains(name), "{outcome:?}");
     }
 }
