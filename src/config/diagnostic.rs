@@ -99,6 +99,11 @@ impl Diagnostic {
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
+
+    /// The text for readers who know the severity.
+    pub fn text(&self) -> String {
+        Self { severity: Severity::Error, ..self.clone() }.to_string()
+    }
 }
 
 impl fmt::Display for Diagnostic {

@@ -38,6 +38,8 @@ pub(super) struct ServedCertificates {
     /// for each policy of a listener the context that handshakes begin with; SNI may select another one
     pub(super) contexts: Arc<[ClientVerification]>,
     certificates: Arc<[ServedCertificate]>,
+    /// the same certificates with their chains
+    chains: Arc<[Vec<X509>]>,
     /// problems with these and other certificates
     problems: Arc<[String]>,
     /// of the files that the certificates were chosen from
@@ -133,8 +135,10 @@ impl TlsAcceptor {
             }
         }
         let certificates = pairs.iter().map(CertifiedKey::described).collect();
+        let chains = pairs.iter().map(|pair| pair.chain().to_vec()).collect();
         let texts = problems.iter().map(ToString::to_string).collect();
-        let served = ServedCertificates { contexts: by_policy.into(), certificates, problems: texts, digest };
+        let contexts = by_policy.into();
+        let served = ServedCertificates { contexts, certificates, chains, problems: texts, digest };
         Diagnosed { value: complete.then(|| Self { served: RwLock::new(served) }), problems }
     }
 
@@ -187,10 +191,13 @@ impl TlsAcceptor {
         self.digest() == other.digest()
     }
 
-    /// Serves the contexts of `other` from the next connection on.
-    pub(super) fn replace(&self, other: Self) {
+    /// Serves the contexts of `other` from the next connection on. Returns whether its certificates are other ones.
+    pub(super) fn replace(&self, other: Self) -> bool {
         let next = other.served.into_inner().unwrap_or_else(PoisonError::into_inner);
-        *self.served.write().unwrap_or_else(PoisonError::into_inner) = next;
+        let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        let differ = served.chains != next.chains;
+        *served = next;
+        differ
     }
 
     /// The served certificates, the profile's own first.

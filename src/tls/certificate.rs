@@ -85,6 +85,11 @@ impl CertifiedKey {
         &self.file
     }
 
+    /// The certificate and its issuers.
+    pub(super) fn chain(&self) -> &[X509] {
+        &self.chain
+    }
+
     /// The kind of key; a context holds one certificate of each.
     pub(super) fn kind(&self) -> Id {
         self.key.id()

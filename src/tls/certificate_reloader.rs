@@ -23,6 +23,8 @@ pub enum ReloadCheck {
     Unchanged,
     /// with hints about the new certificate
     Renewed(Vec<Diagnostic>),
+    /// other files are in effect, such as a revocation list; the certificates are the same
+    Reread(Vec<Diagnostic>),
     /// the old certificate stays; reported once for each change
     Refused(Vec<Diagnostic>),
 }
@@ -54,9 +56,12 @@ impl CertificateReloader {
         let (problems, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Diagnostic::is_error);
         match next {
             Some(next) if problems.is_empty() => {
-                acceptor.replace(next);
                 *self = Self::default();
-                ReloadCheck::Renewed(warnings)
+                if acceptor.replace(next) {
+                    ReloadCheck::Renewed(warnings)
+                } else {
+                    ReloadCheck::Reread(warnings)
+                }
             }
             Some(_) | None if self.suspect == Some(now) => {
                 *self = Self { suspect: None, refused: Some(now) };
@@ -118,6 +123,13 @@ mod tests {
         write(root, Some(&new), Some(&new));
         assert_eq!(check(), ReloadCheck::Renewed(Vec::new()));
         assert_ne!(served(), first);
+
+        let half = root.join("etc/pve/local/pveproxy-ssl.pem");
+        std::fs::write(&half, old.chain_pem()).unwrap();
+        let ReloadCheck::Reread(warnings) = check() else { unreachable!("half a pair is not served") };
+        assert!(warnings.first().unwrap().to_string().contains("is not served"), "{warnings:?}");
+        std::fs::remove_file(half).unwrap();
+        assert_eq!(check(), ReloadCheck::Reread(Vec::new()));
 
         write(root, Some(&old), Some(&new));
         assert_eq!(check(), ReloadCheck::Unchanged);

@@ -405,7 +405,7 @@ fn a_broken_template_is_named_without_its_path() {
     let reply = gate.get("/", "");
     assert_eq!(reply.status, 500);
     let text = reply.text();
-    let missing = "the template 'index.html.tpl' of this page is missing; is its package installed?; ";
+    let missing = "the template 'index.html.tpl' of this page is missing (is its package installed?); if it is, install ";
     assert!(text.starts_with(missing), "{text}");
     site.write(PVE_INDEX, "a\n[% PERL %]\n");
     let reply = gate.get("/", "");

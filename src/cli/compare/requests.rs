@@ -31,6 +31,7 @@ pub(crate) enum LeftOut {
     Console,
     SideEffect,
     Unreadable,
+    Probe,
     TooMany,
 }
 
@@ -44,6 +45,7 @@ impl LeftOut {
             Self::Console => "consoles",
             Self::SideEffect => "with a side effect or a high cost (side_effects of the profile)",
             Self::Unreadable => "with a path that cannot be read",
+            Self::Probe => "probes that nodegate answers itself",
             Self::TooMany => "beyond the newest 2000",
         }
     }
@@ -55,6 +57,8 @@ pub(crate) struct RepeatRules {
     routes: RouteRules,
     side_effects: Vec<PathPattern>,
     unordered: Vec<(PathPattern, Vec<String>)>,
+    /// paths that only nodegate answers; empty: none
+    probes: [String; 2],
 }
 
 /// The targets to request, the newest first, and the number of lines that were left out for each reason.
@@ -77,6 +81,7 @@ impl RepeatRules {
             routes: RouteRules::new(config),
             side_effects: patterns.collect::<Result<_, _>>()?,
             unordered: unordered.collect::<Result<_, String>>()?,
+            probes: [config.settings.monitoring.health.clone(), config.settings.monitoring.ready.clone()],
         })
     }
 
@@ -103,6 +108,9 @@ impl RepeatRules {
         }
         if log_text::is_shortened(target) {
             return Err(LeftOut::Cut);
+        }
+        if self.probes.iter().any(|probe| probe == path) {
+            return Err(LeftOut::Probe);
         }
         let RequestTarget::Api(api) =
             RequestTarget::parse(path, &self.api).map_err(|_| LeftOut::Unreadable)?
@@ -182,6 +190,7 @@ mod tests {
             "GET /quarantine?ticket=*** HTTP/1.1",
             "GET /api2/json/nodes/n/journal HTTP/1.1",
             "GET /%ff HTTP/1.1",
+            "GET /-/ready HTTP/1.1",
             "GET /api2/json/nodes/n/tasks?x=aaaa...<+7168> HTTP/1.1",
             "GET /pve2/css/x.css HTTP/1.1",
             "GET /api2/json/version HTTP/1.1",
@@ -202,6 +211,7 @@ mod tests {
             LeftOut::Console,
             LeftOut::SideEffect,
             LeftOut::Unreadable,
+            LeftOut::Probe,
         ];
         assert_eq!(reasons, each.map(|reason| (reason, 1)));
     }

@@ -38,8 +38,8 @@ fn original_serves(subject: &Subject, original: &Owner) -> Finding {
     let owner = original.text(daemon);
     Finding::note(format!("nodegate does not run for {}: {owner} serves port {port}", product.name))
         .because(
-            "so it is before a takeover, after `nodegate giveback` and after a trial that failed; the settings of \
-             nodegate have no effect",
+            "so it is before a takeover, after `nodegate giveback`, after a trial that failed, and while a \
+             fall-back is active; the settings of nodegate have no effect",
         )
         .mend(format!(
             "{} # if nodegate served before: journalctl -n 50 -u nodegate-trial@{daemon} -u nodegate-fallback@{daemon}",

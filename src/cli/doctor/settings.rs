@@ -4,12 +4,10 @@ use super::finding::{Finding, Level};
 use super::subject::Subject;
 use crate::cli::check::{Checked, MISSING_DIRECTORY_KEY};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::handler::page::NOT_INSTALLED;
 
 /// In the message about a file that the serving user cannot read.
 const UNREADABLE: &str = "' cannot read it (mode ";
-
-/// Ends the message about a page whose template is not there.
-const NOT_INSTALLED: &str = "its package is not installed";
 
 pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
     match subject.check() {
@@ -95,6 +93,9 @@ fn of_problem(subject: &Subject, problem: &Diagnostic) -> Finding {
             let (user, path) = (&subject.config.settings.user, path.display());
             format!("chgrp \"$(id -gn {user})\" {path} && chmod g+r {path} && {check} && {reload}")
         }
+        ValueOrigin::File { path, line: None } if !path.exists() => {
+            format!("put {} in its place, then: {check} && {reload}", path.display())
+        }
         ValueOrigin::File { path, line: None } => {
             format!("look at {}, then: {check} && {reload}", path.display())
         }
@@ -112,9 +113,7 @@ fn of_problem(subject: &Subject, problem: &Diagnostic) -> Finding {
             .because("users feel it: nodegate does not start or reload with it, or answers some requests with an error")
             .mend(mend)
     } else {
-        Finding::warning(problem.to_string())
-            .because("nodegate serves, or can start, in spite of it")
-            .mend(mend)
+        Finding::warning(problem.text()).because("nodegate serves, or can start, in spite of it").mend(mend)
     }
 }
 
@@ -153,7 +152,11 @@ mod tests {
         let message = "page / cannot be rendered: /t: No such file; its package is not installed";
         let page = Diagnostic::warning(ValueOrigin::Profile, "product.page", message);
         assert!(mend(&page).starts_with("install the package that has this file"));
-        assert_eq!(mend(&Diagnostic::file_error("/c", "is empty")).split(',').next(), Some("look at /c"));
+        let there = Diagnostic::file_error("/proc/version", "is no certificate");
+        assert_eq!(mend(&there).split(',').next(), Some("look at /proc/version"));
+        let missing = Diagnostic::file_error("/no/such/file", "is missing");
+        assert_eq!(mend(&missing).split(',').next(), Some("put /no/such/file in its place"));
+        assert!(!of_problem(&subject, &page).what.contains("warning"));
     }
 
     #[test]

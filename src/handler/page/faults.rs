@@ -19,6 +19,8 @@ use crate::upstream::client::{FailurePhase, UpstreamClient};
 
 /// For a page of the worker in `check`. The first request starts the worker, which loads the product's modules.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The end of the warning about a page whose template and directory are missing.
+pub const NOT_INSTALLED: &str = "its package is not installed";
 const USER_AGENT_VALUE: &str = concat!("nodegate/", env!("CARGO_PKG_VERSION"));
 
 /// A template that cannot be rendered.
@@ -92,7 +94,7 @@ impl PageSet {
 
     fn problem(&self, fault: &TemplateFault, remedy: &WorkerFallback) -> Diagnostic {
         let TemplateFault { pages, error, installed, .. } = fault;
-        let missing = if *installed { "" } else { "; its package is not installed" };
+        let missing = if *installed { String::new() } else { format!("; {NOT_INSTALLED}") };
         let what = format!("page {pages} cannot be rendered: {error}{missing}");
         let failing =
             |remedy: &str| Diagnostic::error(ValueOrigin::Profile, KEY, format!("{what}; {remedy}"));

@@ -20,6 +20,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, USER_
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 
+pub use self::faults::NOT_INSTALLED;
 use self::template::{RenderError, RenderedTemplate, Template};
 use self::variables::{ProfileVariables, VariableContext};
 use crate::auth::authenticator::{PageLogin, joined};
@@ -63,7 +64,7 @@ struct TemplateFile {
 pub enum PageError {
     #[error("no template of the profile is for this request")]
     NoTemplate,
-    #[error("the template '{name}' of this page is missing; is its package installed?")]
+    #[error("the template '{name}' of this page is missing (is its package installed?)")]
     Missing { name: String },
     #[error("the template '{name}' of this page cannot be read")]
     Unreadable { name: String },

@@ -192,9 +192,10 @@ impl PageSet {
         cause: PageError,
         draft: Option<Response<ResponseBody>>,
     ) -> Result<Response<ResponseBody>, ResponseError> {
+        let condition = if matches!(cause, PageError::Missing { .. }) { "if it is, " } else { "" };
         let unavailable = |remedy| PageUnavailable { cause, remedy }.into();
         let Some(upstream) = upstream else {
-            return draft.ok_or_else(|| unavailable(self.worker.remedy.clone()));
+            return draft.ok_or_else(|| unavailable(format!("{condition}{}", self.worker.remedy)));
         };
         match self.fetch_page(state, upstream, asked).await {
             Ok(WorkerPage { page, content_type }) => Ok(self.response(page, content_type, asked.head).await),

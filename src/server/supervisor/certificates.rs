@@ -7,6 +7,8 @@ use tokio::task::spawn_blocking;
 use super::Supervisor;
 use crate::config::diagnostic::Diagnostic;
 use crate::metrics::report;
+use crate::state::shared::AppState;
+use crate::tls::TlsAcceptor;
 use crate::tls::certificate_reloader::ReloadCheck;
 
 /// Begins the reason why a renewed certificate is not served.
@@ -42,16 +44,14 @@ impl Supervisor {
             match renewals.check(acceptor, &running.app.state.config, &tickets, &running.problems) {
                 ReloadCheck::Unchanged => (),
                 ReloadCheck::Renewed(warnings) => {
-                    let (certificates, warned) = (acceptor.certificates(), acceptor.problems());
+                    let certificates = acceptor.certificates();
                     let files: Vec<_> = certificates.iter().map(|it| it.file.as_str()).collect();
                     tracing::info!(files = files.join(", "), "a renewed certificate is served");
-                    running.app.state.metrics.process.change(|known| {
-                        known.certificates = certificates;
-                        known.certificate_problems = warned;
-                    });
-                    for warning in warnings {
-                        tracing::warn!("{warning}");
-                    }
+                    report_served(&running.app.state, acceptor, &warnings);
+                }
+                ReloadCheck::Reread(warnings) => {
+                    tracing::info!("certificate files were read again; the same certificates are served");
+                    report_served(&running.app.state, acceptor, &warnings);
                 }
                 ReloadCheck::Refused(problems) => {
                     let of_disk = |problem| format!("{NOT_RENEWED}: {problem}");
@@ -67,6 +67,17 @@ impl Supervisor {
             }
             log_once(&logged, acceptor.list_problems());
         }));
+    }
+}
+
+/// For the status, and the log.
+fn report_served(state: &AppState, acceptor: &TlsAcceptor, warnings: &[Diagnostic]) {
+    state.metrics.process.change(|known| {
+        known.certificates = acceptor.certificates();
+        known.certificate_problems = acceptor.problems();
+    });
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
 }
 

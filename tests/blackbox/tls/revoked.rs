@@ -72,7 +72,7 @@ impl People {
 /// Files are looked at every 15 seconds.
 fn await_next_list(gate: &Nodegate) {
     let until = Instant::now() + Duration::from_mins(2);
-    while !gate.stderr().contains("a renewed certificate is served") {
+    while !gate.stderr().contains("certificate files were read again") {
         assert!(Instant::now() < until, "the list is not taken up: {}", gate.stderr());
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -280,7 +280,7 @@ fn a_revoked_intermediate_ca_ends_open_connections() {
 
     people.revoke("middle.pem", "ca");
     lists();
-    eventually("it is taken up", || gate.stderr().contains("a renewed certificate is served"));
+    eventually("it is taken up", || gate.stderr().contains("certificate files were read again"));
     assert_eq!(answers(&gate, &bob), ["000"; 3]);
     kept.send(get);
     assert!(kept.is_closed(), "turned away before its request is read");
