@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 # A package with a command behind `=` counts as installed if the command exists.
 building=(ca-certificates gcc=cc libc6-dev libssl-dev pkg-config=pkg-config)
-packing=(dpkg-dev=dpkg-buildpackage debhelper=dh)
+packing=(build-essential dpkg-dev=dpkg-buildpackage debhelper=dh)
 trying=(curl=curl)
 testing=(
     wget=wget zstd=zstd nghttp2-client=h2load openssl=openssl sslscan=sslscan testssl.sh=testssl

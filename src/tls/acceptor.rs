@@ -186,9 +186,9 @@ impl TlsAcceptor {
         self.served().digest
     }
 
-    /// Whether both were loaded from files with the same content.
-    pub fn has_files_of(&self, other: &Self) -> bool {
-        self.digest() == other.digest()
+    /// Whether both serve the same certificates.
+    pub fn has_certificates_of(&self, other: &Self) -> bool {
+        self.served().chains == other.served().chains
     }
 
     /// Serves the contexts of `other` from the next connection on. Returns whether its certificates are other ones.

@@ -82,22 +82,29 @@ fn missing_directories(subject: &Subject, warnings: &[&Diagnostic]) -> Option<Fi
     Some(Finding::warning(what).because("clients get 404 for the files in them").mend(mend))
 }
 
+/// The commands that put a change into effect. While the original serves, there is nothing to reload.
+fn apply(subject: &Subject) -> String {
+    let check = subject.command("check");
+    if subject.original().is_some() { check } else { format!("{check} && {}", subject.command("reload")) }
+}
+
 /// The message of `check` has file, line and key.
 fn of_problem(subject: &Subject, problem: &Diagnostic) -> Finding {
-    let (check, reload) = (subject.command("check"), subject.command("reload"));
+    let check = subject.command("check");
+    let apply = apply(subject);
     let mend = match &problem.origin {
         ValueOrigin::File { path, line: Some(line) } => {
-            format!("edit {} line {line}, then: {check} && {reload}", path.display())
+            format!("edit {} line {line}, then: {apply}", path.display())
         }
         ValueOrigin::File { path, line: None } if problem.message.contains(UNREADABLE) => {
             let (user, path) = (&subject.config.settings.user, path.display());
-            format!("chgrp \"$(id -gn {user})\" {path} && chmod g+r {path} && {check} && {reload}")
+            format!("chgrp \"$(id -gn {user})\" {path} && chmod g+r {path} && {apply}")
         }
         ValueOrigin::File { path, line: None } if !path.exists() => {
-            format!("put {} in its place, then: {check} && {reload}", path.display())
+            format!("put {} in its place, then: {apply}", path.display())
         }
         ValueOrigin::File { path, line: None } => {
-            format!("look at {}, then: {check} && {reload}", path.display())
+            format!("look at {}, then: {apply}", path.display())
         }
         ValueOrigin::Environment(name) => {
             format!("correct the variable {name} of the service, then restart it")

@@ -248,7 +248,7 @@ fn still_held(origins: &[String]) -> String {
 fn changed_certificates(before: &LoadedConfig, now: &LoadedConfig) -> Option<&'static str> {
     let before = before.app.state.port_protocol.acceptor()?;
     let now = now.app.state.port_protocol.acceptor()?;
-    (!now.has_files_of(before)).then_some("certificates")
+    (!now.has_certificates_of(before)).then_some("certificates")
 }
 
 /// The warning about a new `user`: the process has given up root, so it cannot become another user.
