@@ -57,14 +57,16 @@ impl NoSocket {
 
 /// nodegate does not run: one line.
 pub(super) fn text(config: &Config, server: Option<&Owner>, reason: &str) -> String {
-    let name = &config.product.name;
     match server {
-        Some(owner) => {
-            let (owner, port) = (owner.text(&config.product.daemon), config.settings.listen.port);
-            format!("nodegate does not run for {name}: {owner} serves port {port}")
-        }
-        None => format!("nodegate does not run for {name} ({reason})"),
+        Some(owner) => serves_instead(config, owner),
+        None => format!("nodegate does not run for {} ({reason})", config.product.name),
     }
+}
+
+/// The same if another program has its port.
+pub(super) fn serves_instead(config: &Config, owner: &Owner) -> String {
+    let (name, port) = (&config.product.name, config.settings.listen.port);
+    format!("nodegate does not run for {name}: {} serves port {port}", owner.text(&config.product.daemon))
 }
 
 /// This user cannot see whether nodegate runs.

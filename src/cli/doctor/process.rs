@@ -4,6 +4,7 @@ use procfs::process::Process;
 
 use super::finding::Finding;
 use super::subject::{StatusAnswer, Subject};
+use crate::cli::absence;
 use crate::cli::port_owner::Owner;
 use crate::metrics::report::{StatusReport, seconds_since_1970};
 use crate::metrics::upstreams::UpstreamReport;
@@ -33,10 +34,8 @@ pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
 }
 
 fn original_serves(subject: &Subject, original: &Owner) -> Finding {
-    let (product, port) = (&subject.config.product, subject.config.settings.listen.port);
-    let daemon = &product.daemon;
-    let owner = original.text(daemon);
-    Finding::note(format!("nodegate does not run for {}: {owner} serves port {port}", product.name))
+    let daemon = &subject.config.product.daemon;
+    Finding::note(absence::serves_instead(&subject.config, original))
         .because(
             "so it is before a takeover, after `nodegate giveback`, after a trial that failed, and while a \
              fall-back is active; the settings of nodegate have no effect",

@@ -147,6 +147,8 @@ impl<S: ClientStream> Http2Connection<S> {
     ) -> Event {
         let is_open = self.shutdown.is_none();
         let trusted = trusted(&self.client.trust, self.windows);
+        let accepting =
+            poll_fn(|context| self.io.during(context, |context| self.connection.poll_accept(context)));
         let done = OptionFuture::from(self.shutdown.as_ref().map(GracefulShutdown::done));
         tokio::select! {
             biased;
@@ -157,8 +159,7 @@ impl<S: ClientStream> Http2Connection<S> {
             () = trusted, if self.windows != WindowState::Wide => Event::Trusted,
             Some(()) = done, if self.streams.is_empty() => Event::Drained,
             Some(closes) = self.streams.join_next() => Event::Answered { closes: closes.unwrap_or_default() },
-            accepted = poll_fn(|context| self.io.during(context, |context| self.connection.poll_accept(context)))
-                => match accepted {
+            accepted = accepting => match accepted {
                 Some(Ok((request, respond))) => Event::Request(request, respond),
                 Some(Err(error)) => Event::Ended(Some(error)),
                 None => Event::Ended(None),
