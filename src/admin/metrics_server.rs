@@ -17,7 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::either::Either;
@@ -41,6 +41,8 @@ const BIND_INTERVAL: Duration = Duration::from_secs(1);
 /// On a trial another process usually has the address for good, so the trial gives it up after so many attempts. A
 /// predecessor is faster.
 const TRIAL_ATTEMPTS: u32 = 5;
+/// How long a start or a reload waits for the first bind of the address.
+const FIRST_BIND_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the process waits for clients that still read a response when it stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,14 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct MetricsServer {
     state: Arc<MetricsServerState>,
     listening: Option<(BackendAddress, JoinHandle<()>)>,
+    /// resolves after the first bind of that address
+    first_bind: Option<oneshot::Receiver<()>>,
+}
+
+/// A listening socket. The file of a Unix socket goes with it.
+struct BoundSocket {
+    listener: Either<TcpListener, UnixListener>,
+    _file: Option<OwnFile>,
 }
 
 /// State that the clients of the listener share.
@@ -71,7 +81,7 @@ impl MetricsServer {
             end: Mutex::default(),
             clients: TaskTracker::new(),
         };
-        let mut server = Self { state: Arc::new(state), listening: None };
+        let mut server = Self { state: Arc::new(state), listening: None, first_bind: None };
         server.serves(app);
         server
     }
@@ -86,8 +96,18 @@ impl MetricsServer {
             return;
         }
         self.close();
-        self.listening =
-            wanted.map(|address| (address.clone(), tokio::spawn(listen(address, Arc::clone(&self.state)))));
+        let Some(address) = wanted else { return };
+        let (attempted, first_bind) = oneshot::channel();
+        let task = tokio::spawn(listen(address.clone(), Arc::clone(&self.state), attempted));
+        self.listening = Some((address, task));
+        self.first_bind = Some(first_bind);
+    }
+
+    /// Waits for the first bind of the address, so a monitor can connect as soon as a start or a reload is reported.
+    pub async fn wait_for_first_bind(&mut self) {
+        if let Some(first_bind) = self.first_bind.take() {
+            let _ = timeout(FIRST_BIND_TIMEOUT, first_bind).await;
+        }
     }
 
     /// Closes the listener, and waits a moment for its clients.
@@ -132,19 +152,17 @@ impl MetricsServerState {
     }
 }
 
-/// Runs until it is aborted, or gives up on a trial. Without this listener the process still serves.
-async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
+/// Runs until it is aborted, or gives up on a trial. Without this listener the process still serves. `attempted`
+/// is dropped after the first bind.
+async fn listen(address: BackendAddress, state: Arc<MetricsServerState>, attempted: oneshot::Sender<()>) {
     let is_beside_another = state.app().state.config.is_beside_another();
+    let mut attempted = Some(attempted);
     for attempt in 1_u32.. {
-        let ended = match &address {
-            BackendAddress::Tcp(address) => match TcpListener::bind(address).await {
-                Ok(listener) => serve(&Either::Left(listener), &state).await,
-                Err(error) => error,
-            },
-            BackendAddress::Unix(path) => match bind(path) {
-                Ok((listener, _file)) => serve(&Either::Right(listener), &state).await,
-                Err(error) => error,
-            },
+        let bound = bind(&address).await;
+        drop(attempted.take());
+        let ended = match bound {
+            Ok(socket) => serve(&socket.listener, &state).await,
+            Err(error) => error,
         };
         let is_taken = ended.kind() == io::ErrorKind::AddrInUse;
         if is_beside_another && is_taken && attempt == TRIAL_ATTEMPTS {
@@ -161,8 +179,18 @@ async fn listen(address: BackendAddress, state: Arc<MetricsServerState>) {
     }
 }
 
+async fn bind(address: &BackendAddress) -> io::Result<BoundSocket> {
+    match address {
+        BackendAddress::Tcp(address) => {
+            let listener = TcpListener::bind(address).await?;
+            Ok(BoundSocket { listener: Either::Left(listener), _file: None })
+        }
+        BackendAddress::Unix(path) => bind_file(path),
+    }
+}
+
 /// Replaces a socket without a listener; an existing listener or other file stays.
-fn bind(path: &Path) -> io::Result<(UnixListener, OwnFile)> {
+fn bind_file(path: &Path) -> io::Result<BoundSocket> {
     let is_left = fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
         && std::os::unix::net::UnixStream::connect(path).is_err();
     if is_left {
@@ -171,7 +199,7 @@ fn bind(path: &Path) -> io::Result<(UnixListener, OwnFile)> {
     let listener = UnixListener::bind(path)?;
     let file = OwnFile::new(path.to_owned())?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    Ok((listener, file))
+    Ok(BoundSocket { listener: Either::Right(listener), _file: Some(file) })
 }
 
 async fn serve(listener: &Either<TcpListener, UnixListener>, state: &Arc<MetricsServerState>) -> io::Error {

@@ -122,6 +122,7 @@ impl Supervisor {
 
     /// Runs until a signal, or until a successor serves and the last client here has left.
     pub(super) async fn run(mut self, mut commands: Receiver<SupervisorCommand>) -> io::Result<()> {
+        self.metrics_server.wait_for_first_bind().await;
         systemd::ready();
         self.listening.log_addresses()?;
         let successor = loop {

@@ -150,6 +150,7 @@ impl Supervisor {
         self.control.serves(&self.running.app.state, &self.listening.sockets);
         self.control.has_problems(&self.running.problems);
         self.metrics_server.serves(self.running.app.clone());
+        self.metrics_server.wait_for_first_bind().await;
         memory::trim_heap();
         Ok(ReloadSummary { changed, warnings, successor: None })
     }

@@ -265,3 +265,29 @@ fn a_file_at_the_sockets_path_stays() {
     assert_eq!(gate.stop().code(), Some(0));
     assert_eq!(fs::read_to_string(site.path("/run/metrics.sock")).unwrap(), "mine");
 }
+
+/// What starts or reloads nodegate need not wait before it asks for metrics.
+#[test]
+fn metrics_are_served_when_a_start_is_reported() {
+    let site = Site::pve();
+    let ports = [free_port(), free_port()];
+    let serves = |port: u16| {
+        let reply = Session::plain(([127, 0, 0, 1], port).into()).request("GET", "/metrics", "", b"");
+        assert_eq!(reply.status, 200);
+    };
+    let move_to = |port: u16| {
+        site.write("/etc/nodegate/pve.toml", format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n"));
+    };
+    move_to(ports[0]);
+    for _ in 0..5 {
+        let _gate = Nodegate::start(&site, &[]);
+        serves(ports[0]);
+    }
+    let gate = Nodegate::start(&site, &[]);
+    for port in [ports[1], ports[0], ports[1], ports[0]] {
+        move_to(port);
+        let listen = format!("listen.port={}", gate.port());
+        assert_eq!(Outcome::ask(&site, &["--set", &listen, "reload", "pve"]).code, 0);
+        serves(port);
+    }
+}
