@@ -54,6 +54,9 @@ pub struct ScheduledCall {
     pub group: ClientGroup,
     /// decides the expected cost, with parameters of the call
     pub template: CallTemplate,
+    /// of the costs of the template
+    pub(super) template_key: u64,
+    /// of the costs with these parameters
     pub(super) key: u64,
     /// the connection that it came on
     pub connection: ConnectionId,
@@ -62,7 +65,8 @@ pub struct ScheduledCall {
 }
 
 impl ScheduledCall {
-    /// `deciding` holds the parameters that decide what a call of this template costs: node, storage, guest, …
+    /// `deciding` holds the parameters that decide what a call of this template costs: node, storage, guest, … Clients
+    /// without a login have costs of their own: a daemon takes seconds to refuse a credential.
     pub fn new(
         group: ClientGroup,
         template: CallTemplate,
@@ -70,8 +74,9 @@ impl ScheduledCall {
         connection: ConnectionId,
         is_write: bool,
     ) -> Self {
-        let key = HASHER.hash_one((template.id, deciding));
-        Self { group, template, key, connection, is_write }
+        let template_key = HASHER.hash_one((template.id, group.has_login));
+        let key = HASHER.hash_one((template_key, deciding));
+        Self { group, template, template_key, key, connection, is_write }
     }
 }
 

@@ -176,7 +176,8 @@ impl Scheduler {
 
     /// Learns what a call has cost.
     pub fn learn(&mut self, call: &ScheduledCall, cost: Duration, now: Instant) {
-        if self.costs.record(call, cost, self.limits.slow_call, now) {
+        let is_trusted = !self.running.has_slow(call.key);
+        if self.costs.record(call, cost, is_trusted, self.limits.slow_call, now) {
             self.sort_waiting(now);
         }
     }

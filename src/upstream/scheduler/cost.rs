@@ -1,11 +1,12 @@
 //! The cost of calls: the time of earlier calls, by key, then by template, then a default. Times come in as values.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quick_cache::unsync::Cache;
 
-use super::call::{CallTemplate, ScheduledCall};
+use super::call::ScheduledCall;
 
 /// The cost of a call of which nothing is known.
 const DEFAULT_COST: Duration = Duration::from_millis(20);
@@ -78,23 +79,24 @@ impl CostTable {
         if let Some(known) = self.keys.get(&call.key).filter(|known| is_remembered(known.used)) {
             return ExpectedCost { cost: known.mean, is_slow: known.quick < TRUSTED_AFTER };
         }
-        let template = self.templates.get(&call.template.id).filter(|known| is_remembered(known.used));
+        let template = self.templates.get(&call.template_key).filter(|known| is_remembered(known.used));
         let cost = template.map_or(DEFAULT_COST, |known| known.mean);
         ExpectedCost { cost, is_slow: cost > slow_call }
     }
 
     /// Learns what a call has cost. Returns whether the expectation of a waiting call may have changed from quick to
-    /// slow or back.
+    /// slow or back. A key whose slow calls still run is not trusted: quick answers do not make it quick again.
     pub fn record(
         &mut self,
         call: &ScheduledCall,
         cost: Duration,
+        is_trusted: bool,
         slow_call: Duration,
         now: Instant,
     ) -> bool {
         let was_slow = self.expected(call, slow_call, now).is_slow;
-        let template_was_slow = self.learn_template(&call.template, cost, now, slow_call);
-        self.learn_key(call.key, cost, slow_call, now);
+        let template_was_slow = self.learn_template(call, cost, now, slow_call);
+        self.learn_key(call.key, cost, is_trusted, slow_call, now);
         was_slow != self.expected(call, slow_call, now).is_slow || template_was_slow
     }
 
@@ -115,25 +117,32 @@ impl CostTable {
     /// The templates that took most of the workers' time in the last minutes, the costliest first.
     pub fn costliest(&self, count: usize, now: Instant) -> Vec<CostlyTemplate> {
         let oldest = (self.minute(now) + 1).saturating_sub(SHOWN_MINUTES.try_into().unwrap_or(u64::MAX));
-        let mut shown: Vec<_> = self
-            .templates
-            .iter()
-            .map(|(_, known)| known.since(oldest))
-            .filter(|template| template.calls > 0)
-            .collect();
+        // A template has one entry for clients with a login, and one for the others.
+        let mut by_name = BTreeMap::<Arc<str>, (u64, Duration)>::new();
+        for (_, known) in self.templates.iter() {
+            let (calls, busy) = known.since(oldest);
+            let sum = by_name.entry(Arc::clone(&known.name)).or_default();
+            *sum = (sum.0 + calls, sum.1 + busy);
+        }
+        let costly = |(template, (calls, busy))| CostlyTemplate { template, calls, busy };
+        let mut shown: Vec<_> = by_name.into_iter().map(costly).filter(|it| it.calls > 0).collect();
         shown.sort_by(|a, b| b.busy.cmp(&a.busy).then_with(|| a.template.cmp(&b.template)));
         shown.truncate(count);
         shown
     }
 
-    fn learn_key(&mut self, key: u64, cost: Duration, slow_call: Duration, now: Instant) {
+    fn learn_key(&mut self, key: u64, cost: Duration, is_trusted: bool, slow_call: Duration, now: Instant) {
         let is_slow = cost > slow_call;
         let known = self.keys.get(&key).copied();
         let known = known.filter(|known| now.saturating_duration_since(known.used) < FORGOTTEN_AFTER);
         let next = match known {
             None => KeyCost { mean: cost, quick: if is_slow { 0 } else { TRUSTED_AFTER }, used: now },
             Some(known) => {
-                let quick = if is_slow { 0 } else { (known.quick + 1).min(TRUSTED_AFTER) };
+                let quick = match (is_slow, is_trusted) {
+                    (true, _) => 0,
+                    (false, true) => (known.quick + 1).min(TRUSTED_AFTER),
+                    (false, false) => known.quick,
+                };
                 let is_trusted_again = quick == TRUSTED_AFTER && known.quick < TRUSTED_AFTER;
                 let mean = if is_trusted_again { cost } else { weighted(known.mean, cost, KEY_WEIGHT) };
                 KeyCost { mean, quick, used: now }
@@ -145,13 +154,13 @@ impl CostTable {
     /// Returns whether the template has become slow or quick.
     fn learn_template(
         &mut self,
-        template: &CallTemplate,
+        call: &ScheduledCall,
         cost: Duration,
         now: Instant,
         slow_call: Duration,
     ) -> bool {
         let minute = self.minute(now);
-        if let Some(mut known) = self.templates.get_mut(&template.id) {
+        if let Some(mut known) = self.templates.get_mut(&call.template_key) {
             let before = known.mean;
             let is_forgotten = now.saturating_duration_since(known.used) >= FORGOTTEN_AFTER;
             known.mean = if is_forgotten { cost } else { weighted(before, cost, TEMPLATE_WEIGHT) };
@@ -160,13 +169,13 @@ impl CostTable {
             return (before > slow_call) != (known.mean > slow_call);
         }
         let mut known = TemplateCost {
-            name: Arc::clone(&template.name),
+            name: Arc::clone(&call.template.name),
             mean: cost,
             used: now,
             minutes: <[MinuteCost; SHOWN_MINUTES]>::default(),
         };
         known.add(minute, cost);
-        self.templates.insert(template.id, known);
+        self.templates.insert(call.template_key, known);
         cost > slow_call
     }
 
@@ -188,12 +197,12 @@ impl TemplateCost {
         }
     }
 
-    fn since(&self, oldest: u64) -> CostlyTemplate {
+    /// The calls since that minute, and the time of workers that they took.
+    fn since(&self, oldest: u64) -> (u64, Duration) {
         let shown = self.minutes.iter().filter(|of_minute| of_minute.minute >= oldest);
-        let (calls, busy) = shown.fold((0, Duration::ZERO), |(calls, busy), of_minute| {
+        shown.fold((0, Duration::ZERO), |(calls, busy), of_minute| {
             (calls + of_minute.calls, busy + of_minute.busy)
-        });
-        CostlyTemplate { template: Arc::clone(&self.name), calls, busy }
+        })
     }
 }
 

@@ -61,6 +61,11 @@ impl RunningCalls {
         self.slow
     }
 
+    /// Whether a slow call with this key runs.
+    pub(super) fn has_slow(&self, key: u64) -> bool {
+        self.slow > 0 && self.calls.iter().any(|running| running.is_slow && running.call.key == key)
+    }
+
     /// Whether a worker has no call.
     pub(super) fn has_free_worker(&self) -> bool {
         self.workers == 0 || self.calls.len() < self.workers

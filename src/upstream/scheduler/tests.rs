@@ -206,6 +206,32 @@ fn three_quick_answers_make_a_call_quick_again() {
     assert!(backend.is_expected_slow(&call), "one slow answer is enough");
 }
 
+/// Refused passwords take the daemon seconds, and accepted ones do not. Both are calls with the same key.
+#[test]
+fn a_key_is_slow_while_slow_calls_run() {
+    let mut backend = Backend::new(3);
+    let login = |address: &str| {
+        let template = CallTemplate::new("POST /access/ticket".into());
+        ScheduledCall::new(ClientGroup::without_login(address), template, (), 0, false)
+    };
+    let guess = backend.scheduler.start_now(&login("attacker"), backend.now).unwrap();
+    backend.pass(ms(600));
+    backend.enqueue_many(9, &login("attacker"));
+    let guesses = backend.started();
+    assert_eq!(guesses.len(), 1, "with the first one, as many as may be slow");
+    for _ in 0..5 {
+        backend.scheduler.learn(&login("user"), ms(1), backend.now);
+    }
+    assert!(backend.is_expected_slow(&login("user")) && backend.started().is_empty());
+    // Users have costs of their own.
+    let template = CallTemplate::new("POST /access/ticket".into());
+    let user = ScheduledCall::new(ClientGroup::new("user"), template, (), 0, false);
+    assert!(!backend.is_expected_slow(&user));
+    backend.answer(guess);
+    let next = backend.started();
+    assert_eq!(next.len(), 1);
+}
+
 #[test]
 fn waiting_calls_change_lanes_when_their_storage_recovers() {
     let mut backend = Backend::new(2);
