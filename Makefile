@@ -45,6 +45,7 @@ train:
 # Builds a copy, because dpkg-buildpackage leaves files in the source and beside it.
 deb:
 	tests/setup.sh deb
+	-@[ -n "$(PACK_BINARY)" ] || tests/bench/profile/check
 	rm -rf $(DEB)
 	mkdir -p $(DEB)/source
 	tar --exclude=./target --exclude=./.git -cf - . | tar -C $(DEB)/source -xf -

@@ -11,7 +11,7 @@ use crate::http::access_log::AccessLog;
 use crate::limits::concurrency::ConnectionCapacity;
 use crate::os::executable::ExecutableFile;
 use crate::os::listener::{ListenerPlan, ListenerSet, UnboundListener};
-use crate::os::{memory, privileges, request_context, rlimit, sandbox, systemd};
+use crate::os::{log_file, logging, memory, privileges, request_context, rlimit, sandbox, systemd};
 use crate::proxy::handlers::App;
 use crate::server::{self, ConfigLoader, LoadedConfig, OldProcess, ReceivedHandoff, StartState};
 use crate::state::shared::PersistentState;
@@ -21,9 +21,20 @@ pub fn run(profile: &str, options: &ConfigSources) -> ExitCode {
     match start(profile, options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problems) => {
-            complain(&problems);
+            // What a service writes to stderr has the priority of a remark there.
+            if logging::is_journal() {
+                log_all(&problems)
+            } else {
+                complain(&problems)
+            }
             ExitCode::FAILURE
         }
+    }
+}
+
+fn log_all<'p>(problems: impl IntoIterator<Item = &'p Diagnostic>) {
+    for problem in problems {
+        if problem.is_error() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
     }
 }
 
@@ -39,6 +50,7 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
     }
     sandbox::confine(&config, user.is_some());
     config.problems.extend(sandbox::problem(&config));
+    config.problems.extend(log_file::problem(&config));
     let mut advice = check::advice(&config);
     advice.extend(too_few_descriptors(&config, descriptors));
     let log = AccessLog::start(config.settings.access_log.clone()).map_err(|error| system_error(&error))?;
@@ -58,9 +70,7 @@ fn start(profile: &str, options: &ConfigSources) -> Result<(), Vec<Diagnostic>> 
         lasting.schedulers.share_with_predecessor(slots);
     }
     let LoadedConfig { app, problems } = build(config, &lasting, met.as_ref())?;
-    for problem in problems.iter().chain(&advice) {
-        if problem.is_error() { tracing::error!("{problem}") } else { tracing::warn!("{problem}") }
-    }
+    log_all(problems.iter().chain(&advice));
     let (listening, predecessor) = listen(&app.state.config, met)?;
     privileges::become_user(user.as_ref(), &listening.sockets)?;
     request_context::set_node_name(&app.state.config.settings.node_name);

@@ -8,7 +8,7 @@ use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 #[derive(Clone, Debug, Default)]
 pub struct ConfigDifference {
     settings: Vec<(&'static str, ResolvedValue)>,
-    /// every key of every `[[listener]]` table, if any of them differs
+    /// every key that is written in a `[[listener]]` table, if one of them makes a difference
     listeners: Option<Vec<(String, ResolvedValue)>>,
 }
 
@@ -18,8 +18,10 @@ impl Config {
         let pairs = self.effective.iter().zip(&before.effective);
         let settings = pairs.filter(|((_, now), (_, then))| now.text != then.text);
         let settings = settings.map(|((key, found), _)| (*key, found.clone())).collect();
-        let differs = texts(&self.listener_keys) != texts(&before.listener_keys);
-        ConfigDifference { settings, listeners: differs.then(|| self.listener_keys.clone()) }
+        // An inherited value is among the settings.
+        let differs = texts(&self.own_listener_keys) != texts(&before.own_listener_keys)
+            && texts(&self.listener_keys) != texts(&before.listener_keys);
+        ConfigDifference { settings, listeners: differs.then(|| self.own_listener_keys.clone()) }
     }
 
     /// Keys whose value in effect differs from that of `before`, and the parts of the profile that differ.
@@ -38,7 +40,7 @@ impl Config {
         };
         let listeners = difference.listeners.as_ref();
         difference.settings.iter().all(has)
-            && listeners.is_none_or(|wanted| texts(wanted) == texts(&self.listener_keys))
+            && listeners.is_none_or(|wanted| texts(wanted) == texts(&self.own_listener_keys))
     }
 }
 
@@ -68,8 +70,7 @@ impl ConfigDifference {
 
     fn origin(&self, key: &str) -> ValueOrigin {
         let own = self.settings.iter().find(|(known, _)| *known == key).map(|(_, found)| found);
-        let is_written = |(_, found): &&(String, ResolvedValue)| found.origin != ValueOrigin::Profile;
-        let of_table = || self.listeners.iter().flatten().find(is_written).map(|(_, found)| found);
+        let of_table = || self.listeners.iter().flatten().next().map(|(_, found)| found);
         own.or_else(of_table).map_or(ValueOrigin::Profile, |found| found.origin.clone())
     }
 }
@@ -109,5 +110,11 @@ mod tests {
             assert_eq!(load(&text).has_all_of(&difference), has, "{text}");
         }
         assert!(before.difference(&before).is_empty());
+        // A table that inherits the changed list has not changed, nor one that now writes what it inherited.
+        let listed = |list: &str, own: &str| load(&format!("[acl]\ndeny_from = \"{list}\"\n{table}{own}"));
+        let inheriting = listed("192.0.2.1", "");
+        assert_eq!(listed("192.0.2.2", "").differences(&inheriting), ["acl.deny_from"]);
+        let written = listed("192.0.2.1", "deny_from = \"192.0.2.1\"\n");
+        assert!(written.difference(&inheriting).is_empty());
     }
 }

@@ -80,6 +80,8 @@ pub struct Config {
     pub effective: Vec<(&'static str, ResolvedValue)>,
     /// the same for each `[[listener]]` table: `listener[1].port`
     pub listener_keys: Vec<(String, ResolvedValue)>,
+    /// those of them that the tables have themselves; the others are inherited or defaults
+    own_listener_keys: Vec<(String, ResolvedValue)>,
 }
 
 /// Names of the profiles inside the binary, sorted.
@@ -156,7 +158,7 @@ impl Config {
         files.retain(|file| seen.insert(file.clone()));
         let effective = settings::rows().map(|row| (row.key, effective(row, &layers, &settings))).collect();
         let root = root.clone();
-        let listener_keys = listener_keys(&layers);
+        let (listener_keys, own_listener_keys) = (listener_keys(&layers), own_listener_keys(&layers));
         Ok(Self {
             product,
             settings,
@@ -168,6 +170,7 @@ impl Config {
             files,
             effective,
             listener_keys,
+            own_listener_keys,
         })
     }
 
@@ -261,4 +264,12 @@ fn listener_keys(layers: &SettingsLayers) -> Vec<(String, ResolvedValue)> {
         all.extend(rows.map(|row| (layers::written(index + 1, row.key), table.find(row, layers))));
     }
     all
+}
+
+fn own_listener_keys(layers: &SettingsLayers) -> Vec<(String, ResolvedValue)> {
+    let tables = layers.listeners.iter().enumerate();
+    let all = tables.flat_map(|(index, table)| {
+        table.all_given().map(move |(key, found)| (layers::written(index + 1, key), found.clone()))
+    });
+    all.collect()
 }

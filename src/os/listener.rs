@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::config::Config;
+use crate::config::diagnostic::Diagnostic;
 use crate::config::settings::{ListenAddress, ListenSettings};
 pub use crate::os::listener::listener_set::{
     BindKey, ListenerPlan, ListenerSet, ListeningSocket, UnboundListener,
@@ -20,7 +22,7 @@ const BACKLOG_CONNECTIONS: i32 = 4096;
 /// Why a socket cannot be bound; each message says what to check.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    #[error("{0} is not an address of this machine")]
+    #[error("{} is not an address of this machine", without_port_0(.0))]
     NotHere(SocketAddr),
     #[error("port {} on {} is in use by another process", .0.port(), .0.ip())]
     Taken(SocketAddr),
@@ -36,6 +38,25 @@ pub enum BindError {
     NoSuchName { name: String, source: io::Error },
     #[error("cannot listen on {address}: {source}")]
     Other { address: SocketAddr, source: io::Error },
+}
+
+fn without_port_0(address: &SocketAddr) -> String {
+    if address.port() == 0 { address.ip().to_string() } else { address.to_string() }
+}
+
+/// An error for each listener whose address this machine lacks. A port may be in use by the running process, so none
+/// is tried.
+pub fn address_problems(config: &Config) -> Vec<Diagnostic> {
+    let listeners = config.settings.listeners.iter().enumerate();
+    let problem = |(number, address): (usize, ListenAddress)| {
+        let error = bind(&ListenSettings { address, port: 0 }).err()?;
+        Some(config.listener_problem(number, error.to_string()))
+    };
+    listeners
+        .map(|(number, listener)| (number, listener.listen.address.clone()))
+        .filter(|(_, address)| !matches!(address, ListenAddress::Any | ListenAddress::AnyV6))
+        .filter_map(problem)
+        .collect()
 }
 
 /// Binds and listens. `::` accepts both families, independent of `net.ipv6.bindv6only`, and only IPv4 if the kernel

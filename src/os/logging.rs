@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::stat::fstat;
 use tracing::field::{Empty, display};
@@ -29,6 +30,14 @@ pub enum StderrReader {
     Absent,
 }
 
+/// Set once, when logging starts; a command asks it about its own process.
+static IS_JOURNAL: AtomicBool = AtomicBool::new(false);
+
+/// Whether the log goes to the journal.
+pub fn is_journal() -> bool {
+    IS_JOURNAL.load(Ordering::Relaxed)
+}
+
 /// Starts logging. The journal gets fields. If it cannot be reached, stderr gets lines.
 pub fn start(debug: bool, reader: StderrReader) {
     let level = if debug { LevelFilter::DEBUG } else { LevelFilter::INFO };
@@ -43,6 +52,7 @@ pub fn start(debug: bool, reader: StderrReader) {
             ..PriorityMappings::new()
         };
         let journal = journal.with_field_prefix(None).with_priority_mappings(priorities);
+        IS_JOURNAL.store(true, Ordering::Relaxed);
         return registry.with(JournalLayer(journal)).init();
     }
     let lines = tracing_subscriber::fmt::layer()

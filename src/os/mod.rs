@@ -8,6 +8,7 @@ pub mod daemonize;
 pub mod executable;
 pub mod fault_injection;
 pub mod file_version;
+pub mod log_file;
 pub mod log_limit;
 pub mod log_text;
 pub mod logging;

@@ -2,7 +2,7 @@
 
 use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 use crate::config::{Config, ConfigDifference, ConfigSources};
-use crate::os::sandbox;
+use crate::os::{listener, log_file, sandbox};
 use crate::proxy::handlers::App;
 use crate::state::cluster_access;
 use crate::state::shared::PersistentState;
@@ -38,10 +38,15 @@ impl ConfigLoader {
     ) -> Result<LoadedConfig, Vec<Diagnostic>> {
         let mut config = Config::load(&self.profile, &self.options)?;
         config.problems.extend(sandbox::problem(&config));
+        config.problems.extend(log_file::problem(&config));
         let Diagnosed { value: app, mut problems } = App::build(config, lasting);
         let is_known = |problem: &Diagnostic| known.iter().any(|known| known == problem);
-        let errors: Vec<_> =
+        let mut errors: Vec<_> =
             problems.iter().filter(|problem| problem.is_error() && !is_known(problem)).cloned().collect();
+        if !errors.is_empty() {
+            let config = app.as_ref().map_or_else(|config| config, |app| &app.state.config);
+            errors.extend(listener::address_problems(config));
+        }
         if let Ok(app) = &app {
             let of_nodes = cluster_access::problems(&app.state.config).into_iter();
             problems.extend(of_nodes.map(Diagnostic::into_warning));

@@ -52,12 +52,19 @@ fn try_out(settings: &TlsSettings, pair: &CertifiedKey) -> Result<ClientSupport,
     Ok(tried.unwrap_or(ClientSupport::All))
 }
 
+/// A pair without one of its files or both.
+struct MissingPair {
+    problem: Diagnostic,
+    /// one of the files is there
+    is_half: bool,
+}
+
 /// The pairs of the profile.
 #[derive(Default)]
 struct CertificateSearch {
     problems: Vec<Diagnostic>,
-    /// for pairs with one file missing: an error if nothing is left to serve
-    missing: Vec<Diagnostic>,
+    /// an error if nothing is left to serve
+    missing: Vec<MissingPair>,
     half: Vec<Diagnostic>,
     /// a pair that no ordinary client can connect with
     last_resort: Option<CertifiedKey>,
@@ -89,7 +96,7 @@ fn choose_own(config: &Config) -> Diagnosed<Option<CertifiedKey>> {
                 if key_is_named && certificate.exists() {
                     search.problems.push(problem(error.to_string()));
                 } else {
-                    search.missing.push(problem(error.to_string()));
+                    search.missing.push(MissingPair { problem: problem(error.to_string()), is_half });
                     search.half.extend(is_half.then(|| half_pair_warning(&certificate, &key)));
                 }
             }
@@ -99,7 +106,11 @@ fn choose_own(config: &Config) -> Diagnosed<Option<CertifiedKey>> {
     if search.last_resort.is_some() {
         search.problems.extend(search.half);
     } else {
-        search.problems.extend(tell_how_many_are_needed(search.missing));
+        // If a pair that is there has an error, it is enough to correct that one.
+        let has_error = search.problems.iter().any(Diagnostic::is_error);
+        let missing = search.missing.into_iter().filter(|missing| missing.is_half || !has_error);
+        let missing = missing.map(|missing| missing.problem).collect();
+        search.problems.extend(tell_how_many_are_needed(missing));
     }
     Diagnosed { value: search.last_resort, problems: search.problems }
 }

@@ -322,6 +322,44 @@ fn a_refused_reload_and_its_setting_are_named() {
     assert!(setting["mend"].as_str().unwrap().contains("/etc/nodegate/pve.toml line 2"), "{setting}");
 }
 
+/// nodegate starts with both, so `check` only warns.
+#[test]
+fn a_missing_ticket_key_is_an_error() {
+    let site = Site::pve();
+    std::fs::remove_file(site.path("/etc/pve/authkey.pub")).unwrap();
+    assert_eq!(Outcome::check(&site, &[]).code, 0);
+    let found = Found::of(&mut doctor(&site, free_port(), &[]));
+    assert_eq!(found.code, 1);
+    let finding = found.one("error", "settings", "no login is possible: ");
+    assert!(finding["mend"].as_str().unwrap().contains("systemctl restart pve-cluster"), "{finding}");
+}
+
+#[test]
+fn a_log_without_directory_is_an_error() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let directory = site.path("/var/log/pvproxy");
+    site.write("/etc/nodegate/pve.toml", "[log]\naccess = \"/var/log/pvproxy/access.log\"\n");
+    let reason = format!(
+        "log.access: warning: no request is logged: the directory {} does not exist",
+        directory.display()
+    );
+    let port = format!("listen.port={}", gate.port());
+    let check = Outcome::check(&site, &[]);
+    assert!(check.code == 0 && check.stderr.contains(&reason), "{check:?}");
+    let reload = Outcome::ask(&site, &["--set", &port, "reload", "pve"]);
+    assert!(
+        reload.code == 0 && [&reload.stdout, &reload.stderr].iter().any(|text| text.contains(&reason)),
+        "{reload:?}"
+    );
+    let status = Outcome::ask(&site, &["--set", &port, "status", "pve", "--json"]);
+    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    assert!(status["warnings"].to_string().contains("no request is logged"), "{}", status["warnings"]);
+    let finding = Found::of(&mut doctor(&site, gate.port(), &[]));
+    let finding = finding.one("error", "settings", "no request is logged");
+    assert!(finding["mend"].as_str().unwrap().contains("pve.toml line 2"), "{finding}");
+}
+
 #[test]
 fn a_broken_profile_is_the_only_finding() {
     let site = Site::pve();

@@ -319,6 +319,23 @@ fn a_reverted_configuration_stays_rejected() {
     assert!(!is_open());
 }
 
+/// Its own values have not changed.
+#[test]
+fn an_inheriting_listener_is_not_blamed() {
+    let site = Site::pve();
+    let table = "[[listener]]\nname = \"x\"\nport = 0\n";
+    site.write(SITE_FILE, table);
+    let gate = Nodegate::start(&site, &[]);
+    site.write(SITE_FILE, format!("[acl]\ndeny_from = \"192.0.2.7\"\n{table}"));
+    let reload = ask(&site, &gate, &["reload", "--confirm", "1"]);
+    assert!(reload.stdout.contains("changed: acl.deny_from\n"), "{reload:?}");
+    eventually("it is taken back", || gate.stderr().contains("reload reverted"));
+    let again = ask(&site, &gate, &["reload"]);
+    assert!(again.code == 1 && !again.stderr.contains(" listener: "), "{again:?}");
+    let line = format!("{}:2: acl.deny_from: was reverted because", site.path(SITE_FILE).display());
+    assert!(again.stderr.starts_with(&line), "{again:?}");
+}
+
 #[test]
 fn force_and_a_confirmation_put_it_in_effect() {
     for arguments in [&["reload", "--force"][..], &["reload", "--confirm", "60"]] {

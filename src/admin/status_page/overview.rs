@@ -40,6 +40,9 @@ pub(super) fn header(html: &mut Html, report: &StatusReport) {
             html.raw("none");
         }
     }
+    if let Some(routes) = &report.routes {
+        html.raw("</li><li>routes: ").text(&routes.summary);
+    }
     html.raw("</li></ul></div><div id=\"live\" class=\"live\" data-own hidden><span id=\"state\"></span>");
     html.raw("<button id=\"pause\" type=\"button\">Pause</button></div></header>");
 }

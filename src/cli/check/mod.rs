@@ -17,12 +17,12 @@ use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 use crate::config::layers::ResolvedValue;
 use crate::config::loaded_routes::RouteSource;
 use crate::config::setting::ValueKind;
-use crate::config::settings::{self, LISTENER_ROWS, ListenAddress, ListenSettings};
+use crate::config::settings::{self, LISTENER_ROWS, ListenAddress};
 use crate::config::{self, Config, ConfigSources};
 use crate::handler::tunnel::TunnelRules;
 use crate::http::access_log::AccessLog;
 use crate::metrics::report::{ServedCertificate, seconds_since_1970};
-use crate::os::listener;
+use crate::os::{listener, log_file};
 use crate::proxy::handlers::App;
 use crate::state::cluster_access;
 use crate::state::shared::PersistentState;
@@ -76,6 +76,7 @@ pub(in crate::cli) fn examine(config: Config) -> Checked {
     problems.extend(advice);
     problems.extend(certificates.iter().filter_map(|certificate| expiry(certificate, seconds_since_1970())));
     problems.extend(serving_user::problems(config, &served));
+    problems.extend(log_file::missing_directory(config));
     problems.extend(log_disk::problems(config));
     config::name_the_profile(config.profile_file.as_deref(), &mut problems);
     let (errors, warnings): (Vec<_>, Vec<_>) = problems.into_iter().partition(Diagnostic::is_error);
@@ -96,6 +97,9 @@ pub(in crate::cli) fn examine(config: Config) -> Checked {
         .map(|certificate| format!("certificate {}: {}", certificate.file, certificate.names.join(", ")));
     Checked { lines: settings.chain(listed).chain(table).collect(), report, errors, warnings, certificates }
 }
+
+/// Begins the warnings about keys that cannot be read.
+pub(in crate::cli) const NO_LOGIN: &str = "no login is possible: ";
 
 /// The key of the warnings about missing directories.
 pub(super) const MISSING_DIRECTORY_KEY: &str = "product.directory";
@@ -143,9 +147,7 @@ fn missing_files(app: &App) -> Vec<Diagnostic> {
     let secret = app.handlers.tunnels.iter().filter_map(TunnelRules::file_error);
     let mut problems: Vec<_> = keys
         .chain(secret)
-        .map(|error| {
-            Diagnostic::warning(ValueOrigin::Profile, "product", format!("no login is possible: {error}"))
-        })
+        .map(|error| Diagnostic::warning(ValueOrigin::Profile, "product", format!("{NO_LOGIN}{error}")))
         .collect();
     problems.extend(missing_directories(&state.config));
     problems.extend(page_problems(app));
@@ -182,15 +184,7 @@ fn page_problems(app: &App) -> Vec<Diagnostic> {
 /// Whether the addresses to listen on are those of this machine; a port may be in use by the running daemon.
 fn listen_problems(config: &Config) -> Vec<Diagnostic> {
     let mut problems = left_out_of_trial(config);
-    for (number, listener) in config.settings.listeners.iter().enumerate() {
-        let address = listener.listen.address.clone();
-        if matches!(address, ListenAddress::Any | ListenAddress::AnyV6) {
-            continue;
-        }
-        if let Err(error) = listener::bind(&ListenSettings { address, port: 0 }) {
-            problems.push(config.listener_problem(number, error.to_string()));
-        }
-    }
+    problems.extend(listener::address_problems(config));
     problems
 }
 

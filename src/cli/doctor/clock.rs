@@ -137,7 +137,7 @@ fn evaluate_synchronisation(state: &Synchronisation) -> Finding {
         Synchronisation::Yes => Finding::ok("the clock is synchronised"),
         Synchronisation::No => Finding::warning("the clock is not synchronised")
             .because("a node whose clock is more than five minutes away rejects the tickets of the others")
-            .mend("systemctl enable --now chrony && chronyc waitsync 10"),
+            .mend("apt install chrony && systemctl enable --now chrony && chronyc waitsync 10"),
         Synchronisation::Unknown(reason) => {
             Finding::note(format!("whether the clock is synchronised is not known: {reason}"))
         }

@@ -129,7 +129,9 @@ fn evaluate(subject: &Subject, asked: &AskedDaemon, outcome: &Outcome) -> Findin
         }
         Outcome::Silent(cause) => {
             Finding::error(format!("{name} at {address} accepts a connection and sends no response: {cause}"))
-                .because("all its workers are busy or hang, so calls wait until their timeout")
+                .because(
+                    "all its workers are busy or hang, or it ends again and again: calls wait, and some fail with 596",
+                )
                 .mend(format!("{} # the running calls; if they hang: {restart}", subject.command("status")))
         }
         Outcome::Answered { took, .. } if *took >= SLOW_ANSWER => {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::finding::Finding;
+use super::service::sandbox;
 use super::subject::{StatusAnswer, Subject};
 use crate::cli::port_owner::{self, ListeningPort, Owner, OwnerKind};
 use crate::config::settings::BackendAddress;
@@ -79,7 +80,7 @@ fn evaluate(
     let owners: Vec<_> = holders.iter().filter_map(|holder| holder.owner()).collect();
     let of_kind = |kind| owners.iter().find(|owner| owner.kind == kind);
     if holders.is_empty() {
-        return nothing_listens(subject, status, &place);
+        return nothing_listens(subject, status, wanted);
     }
     if let Some(owner) = of_kind(OwnerKind::Other) {
         return taken(wanted, &place, owner);
@@ -103,15 +104,20 @@ fn evaluate(
         .mend(format!("sudo {}", subject.command("doctor")))
 }
 
-fn nothing_listens(subject: &Subject, status: &StatusAnswer, place: &str) -> Finding {
-    let why = "clients get a refused connection";
+fn nothing_listens(subject: &Subject, status: &StatusAnswer, wanted: &WantedPort) -> Finding {
+    let (place, why) = (wanted.text(), "clients get a refused connection");
+    let reload = subject.command("reload");
     match status.report() {
         Some(report) => Finding::error(format!(
             "{place}: nothing listens, though nodegate runs (it listens on {})",
             report.listening.join(", ")
         ))
         .because(why)
-        .mend(subject.command("reload")),
+        .mend(if sandbox::LOW_PORTS.contains(&wanted.port) {
+            format!("{reload} # if it is refused, the unit needs CAP_NET_BIND_SERVICE: see \"Ports below 1024\" in listeners.md")
+        } else {
+            reload
+        }),
         None => Finding::error(format!("{place}: nothing listens"))
             .because(why)
             .mend(format!("systemctl start {0} || journalctl -u {0} -n 50", subject.unit())),

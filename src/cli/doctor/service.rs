@@ -1,6 +1,6 @@
 //! The units of systemd: whether the right one runs, and whether its drop-ins keep the sandbox.
 
-mod sandbox;
+pub(super) mod sandbox;
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -183,7 +183,7 @@ fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
     for unit in &ours {
         let is_needed = unit.is_active() || ours.len() == 1 || unit.name() == daemon.name();
         if is_needed {
-            findings.extend(of_unit(unit));
+            findings.extend(of_unit(subject, unit));
             findings.extend(on_trial(subject, unit));
         }
     }
@@ -205,7 +205,7 @@ fn fallback_is_active(subject: &Subject, fallback: &Unit) -> Finding {
     Finding::error(format!("nodegate failed to start, and the original {daemon} runs in its place"))
         .because("clients reach the original until you stop the fall-back or reboot")
         .mend(format!(
-            "journalctl -u {daemon} -p warning -n 50 # when it is repaired: systemctl stop {}",
+            "journalctl -u {daemon} -n 50 # when it is repaired: systemctl stop {}",
             fallback.name()
         ))
 }
@@ -223,7 +223,7 @@ fn on_trial(subject: &Subject, unit: &Unit) -> Option<Finding> {
 }
 
 /// A unit that starts nodegate.
-fn of_unit(unit: &Unit) -> Vec<Finding> {
+fn of_unit(subject: &Subject, unit: &Unit) -> Vec<Finding> {
     let name = unit.name();
     let mut findings = vec![state(unit, true)];
     let restarts: u32 = unit.get("NRestarts").parse().unwrap_or_default();
@@ -231,7 +231,7 @@ fn of_unit(unit: &Unit) -> Vec<Finding> {
         findings.push(
             Finding::warning(format!("systemd restarted {name} {restarts} times"))
                 .because("each restart closes all consoles and uploads")
-                .mend(format!("journalctl -u {name} -p warning")),
+                .mend(format!("journalctl -u {name} -n 200")),
         );
     }
     if unit.get("NeedDaemonReload") == "yes" {
@@ -248,7 +248,7 @@ fn of_unit(unit: &Unit) -> Vec<Finding> {
                 .mend(format!("systemctl enable {name}")),
         );
     }
-    findings.extend(sandbox::evaluate(unit));
+    findings.extend(sandbox::evaluate(subject, unit));
     findings
 }
 

@@ -2,9 +2,10 @@
 
 use super::finding::{Finding, Level};
 use super::subject::Subject;
-use crate::cli::check::{Checked, MISSING_DIRECTORY_KEY};
+use crate::cli::check::{Checked, MISSING_DIRECTORY_KEY, NO_LOGIN};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
-use crate::handler::page::NOT_INSTALLED;
+use crate::handler::page::{NOT_INSTALLED, RENDERED_BY_WORKER};
+use crate::os::log_file::NOT_LOGGED;
 
 /// In the message about a file that the serving user cannot read.
 const UNREADABLE: &str = "' cannot read it (mode ";
@@ -88,6 +89,14 @@ fn apply(subject: &Subject) -> String {
     if subject.original().is_some() { check } else { format!("{check} && {}", subject.command("reload")) }
 }
 
+/// The programs that write and publish the keys of tickets.
+fn restore_keys(subject: &Subject) -> String {
+    let doctor = &subject.config.product.doctor;
+    let restarts = [&doctor.restart_cluster, &doctor.restart_daemon].into_iter().flatten().cloned();
+    let commands: Vec<_> = restarts.chain([subject.command("check")]).collect();
+    format!("put the file back, or let the product make it: {}", commands.join("; "))
+}
+
 /// The message of `check` has file, line and key.
 fn of_problem(subject: &Subject, problem: &Diagnostic) -> Finding {
     let check = subject.command("check");
@@ -113,10 +122,20 @@ fn of_problem(subject: &Subject, problem: &Diagnostic) -> Finding {
         ValueOrigin::Profile if problem.message.ends_with(NOT_INSTALLED) => {
             "install the package that has this file; without it only this page is missing".to_owned()
         }
+        ValueOrigin::Profile if problem.message.ends_with(RENDERED_BY_WORKER) => {
+            "nothing is broken: browsers get this page; report its template".to_owned()
+        }
+        ValueOrigin::Profile if problem.message.starts_with(NO_LOGIN) => restore_keys(subject),
         ValueOrigin::Profile => format!("correct it, then: {check}"),
     };
-    if problem.is_error() {
-        Finding::error(problem.to_string())
+    if problem.message.starts_with(NO_LOGIN) {
+        Finding::error(problem.text())
+            .because("users feel it: every login and every request with a ticket gets an error")
+            .mend(mend)
+    } else if problem.message.starts_with(NOT_LOGGED) {
+        Finding::error(problem.text()).because("fail2ban sees no failed login").mend(mend)
+    } else if problem.is_error() {
+        Finding::error(problem.text())
             .because("users feel it: nodegate does not start or reload with it, or answers some requests with an error")
             .mend(mend)
     } else {
@@ -159,11 +178,34 @@ mod tests {
         let message = "page / cannot be rendered: /t: No such file; its package is not installed";
         let page = Diagnostic::warning(ValueOrigin::Profile, "product.page", message);
         assert!(mend(&page).starts_with("install the package that has this file"));
+        let message =
+            format!("page / cannot be rendered: x; the worker at 127.0.0.1:86 {RENDERED_BY_WORKER}");
+        let rendered = Diagnostic::warning(ValueOrigin::Profile, "product.page", message);
+        assert!(mend(&rendered).starts_with("nothing is broken"));
         let there = Diagnostic::file_error("/proc/version", "is no certificate");
         assert_eq!(mend(&there).split(',').next(), Some("look at /proc/version"));
         let missing = Diagnostic::file_error("/no/such/file", "is missing");
         assert_eq!(mend(&missing).split(',').next(), Some("put /no/such/file in its place"));
         assert!(!of_problem(&subject, &page).what.contains("warning"));
+    }
+
+    #[test]
+    fn what_users_feel_is_an_error() {
+        let subject = Subject::of_test("pve");
+        let key = Diagnostic::warning(ValueOrigin::Profile, "product", format!("{NO_LOGIN}/k: missing"));
+        let finding = of_problem(&subject, &key);
+        assert_eq!((finding.level, finding.what.contains("warning")), (Level::Error, false));
+        let mend = finding.mend.unwrap();
+        assert!(
+            mend.contains("systemctl restart pve-cluster; systemctl restart pvedaemon; nodegate check"),
+            "{mend}"
+        );
+        let origin = ValueOrigin::File { path: "/s.toml".into(), line: Some(2) };
+        let log =
+            Diagnostic::warning(origin, "log.access", format!("{NOT_LOGGED}the directory /x does not exist"));
+        let finding = of_problem(&subject, &log);
+        assert_eq!(finding.level, Level::Error);
+        assert!(finding.mend.unwrap().starts_with("edit /s.toml line 2, then: "));
     }
 
     #[test]

@@ -134,6 +134,10 @@ impl UnitFiles {
         remove(&local.join(drop_ins::FALLBACK_UNIT))?;
         let script = self.below_root(drop_ins::LOCAL_SCRIPT);
         remove(&script)?;
+        // Where the guard may not write, an empty directory stays.
+        for directory in local.ancestors().take(2) {
+            let _ = remove_directory(directory);
+        }
         script.parent().map_or(Ok(()), remove_directory)
     }
 

@@ -25,6 +25,11 @@ impl ListenerTable {
         self.values.iter().find(|(row, _)| row.key == key).map(|(_, found)| found)
     }
 
+    /// All values of its own, by key.
+    pub fn all_given(&self) -> impl Iterator<Item = (&'static str, &ResolvedValue)> {
+        self.values.iter().map(|(row, found)| (row.key, found))
+    }
+
     /// The value in effect: that of the table, that of the inherited setting, or the default.
     pub fn find(&self, row: &Setting<ListenerSettings>, layers: &SettingsLayers) -> ResolvedValue {
         if let Some(given) = self.given(row.key) {

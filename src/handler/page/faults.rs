@@ -21,6 +21,8 @@ use crate::upstream::client::{FailurePhase, UpstreamClient};
 const WORKER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The end of the warning about a page whose template and directory are missing.
 pub const NOT_INSTALLED: &str = "its package is not installed";
+/// Ends the warning about a page that users get from the worker.
+pub const RENDERED_BY_WORKER: &str = "renders it";
 const USER_AGENT_VALUE: &str = concat!("nodegate/", env!("CARGO_PKG_VERSION"));
 
 /// A template that cannot be rendered.
@@ -103,7 +105,9 @@ impl PageSet {
             WorkerFallback::None if *installed => failing(&self.worker.remedy),
             WorkerFallback::None => warning(what),
             WorkerFallback::Untried => warning(format!("{what}; the worker at {worker} is asked for it")),
-            WorkerFallback::Rendered => warning(format!("{what}; the worker at {worker} renders it")),
+            WorkerFallback::Rendered => {
+                warning(format!("{what}; the worker at {worker} {RENDERED_BY_WORKER}"))
+            }
             WorkerFallback::Failed(cause) => failing(&format!("the worker at {worker} {cause}")),
         }
     }

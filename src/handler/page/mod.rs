@@ -20,7 +20,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, USER_
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 
-pub use self::faults::NOT_INSTALLED;
+pub use self::faults::{NOT_INSTALLED, RENDERED_BY_WORKER};
 use self::template::{RenderError, RenderedTemplate, Template};
 use self::variables::{ProfileVariables, VariableContext};
 use crate::auth::authenticator::{PageLogin, joined};

@@ -218,7 +218,7 @@ impl LogWriter {
     fn report_lost(&mut self) {
         let lost = std::mem::take(&mut self.lost);
         if lost > 0 && self.failed_at.is_none() {
-            tracing::warn!("access log {} is written again; {lost} lines were lost", self.name());
+            tracing::warn!("the access log is written again, to {}; {lost} lines were lost", self.name());
         } else if lost > 0 {
             tracing::warn!("access log {} cannot be written; {lost} lines were lost", self.name());
         }

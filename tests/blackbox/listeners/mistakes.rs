@@ -82,7 +82,7 @@ fn names_are_unique_and_classes_of_routes_exist() {
             (0..33).map(|number| table(&format!("a{number}"), "")).collect(),
             "97: listener[33]: there can be 32",
         ),
-        (table("a", "address = \"192.0.2.77\"\n"), "1: listener[1].address: 192.0.2.77:0 is not an address"),
+        (table("a", "address = \"192.0.2.77\"\n"), "1: listener[1].address: 192.0.2.77 is not an address"),
     ];
     for (text, problem) in cases {
         site.write(PVE, text);
@@ -169,5 +169,24 @@ fn open_plaintext_listeners_get_a_warning() {
             "{more}: {}",
             outcome.stderr
         );
+    }
+}
+
+/// A reload says at once all that `check` says.
+#[test]
+fn a_reload_names_foreign_addresses_too() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let table = "[[listener]]\nname = \"x\"\nport = 8443\naddress = \"192.0.2.55\"\n\
+                 client_ca = \"/missing.pem\"\nclient_certificates = \"required\"\n";
+    site.write(PVE, table);
+    let port = format!("listen.port={}", gate.port());
+    let reload = Outcome::ask(&site, &["--set", &port, "reload", "pve"]);
+    for outcome in [reload, Outcome::check(&site, &[])] {
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        let file = site.path(PVE).display().to_string();
+        complains(&outcome, &format!("{file}:5: listener[1].client_ca: "));
+        let address = "listener[1].address: 192.0.2.55 is not an address of this machine";
+        assert!(outcome.stderr.lines().any(|line| line.ends_with(address)), "{outcome:?}");
     }
 }

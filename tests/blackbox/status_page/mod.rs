@@ -89,7 +89,7 @@ fn a_plain_request_gets_the_current_values() {
     for value in [
         "pve on node1 nodegate 0.1.0 serving for".to_owned(),
         format!("process {} listening on {}", gate.pid(), gate.address()),
-        "last reload: none".to_owned(),
+        "last reload: none routes: 679 methods, built in".to_owned(),
         "2xx 3, 4xx 1".to_owned(),
         format!("daemon at {daemon} reachable"),
         "Workers busy 0 of 3".to_owned(),

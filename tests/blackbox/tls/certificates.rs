@@ -120,6 +120,14 @@ fn without_valid_pair_the_start_fails() {
         assert!(outcome.stderr.contains("pveproxy-ssl.key: the key has a pass phrase"), "{outcome:?}");
         assert!(outcome.stderr.contains("/pve-ssl.key: is missing"), "{outcome:?}");
     }
+    site.write("/etc/pve/local/pve-ssl.key", pair.key_pem());
+    for name in ["pveproxy-ssl.pem", "pveproxy-ssl.key"] {
+        std::fs::remove_file(site.path(&format!("/etc/pve/local/{name}"))).unwrap();
+    }
+    let mismatched = Outcome::check(&site, &[]).stderr;
+    assert!(mismatched.contains("/pve-ssl.key: the key is of another kind"), "{mismatched}");
+    assert!(!mismatched.contains("pveproxy-ssl"), "nobody has to write the other pair: {mismatched}");
+
     std::fs::remove_dir_all(site.path("/etc/pve/local")).unwrap();
     let outcome = Outcome::of(&mut Nodegate::prepared(&site, "pve", &[]));
     assert_eq!(outcome.code, 1);

@@ -2,6 +2,8 @@
 
 use super::Unit;
 use crate::cli::doctor::finding::Finding;
+use crate::cli::doctor::subject::Subject;
+use crate::config::settings::Settings;
 
 /// The properties of the sandbox, and the value that the packages set.
 const EXPECTED: &[(&str, &str)] = &[
@@ -19,6 +21,11 @@ const EXPECTED: &[(&str, &str)] = &[
     ("RestrictRealtime", "yes"),
 ];
 
+/// What a service without root needs to listen on a port of `LOW_PORTS`.
+const LOW_PORT_CAPABILITY: &str = "cap_net_bind_service";
+/// Ports that need a privilege (ip(7), `ip_unprivileged_port_start`).
+pub(in crate::cli::doctor) const LOW_PORTS: std::ops::Range<u16> = 1..1024;
+
 pub(super) const PROPERTIES: &[&str] = &[
     "NoNewPrivileges",
     "CapabilityBoundingSet",
@@ -34,9 +41,16 @@ pub(super) const PROPERTIES: &[&str] = &[
     "RestrictRealtime",
 ];
 
-pub(super) fn evaluate(unit: &Unit) -> Vec<Finding> {
+pub(super) fn evaluate(subject: &Subject, unit: &Unit) -> Vec<Finding> {
+    let is_needed = |name: &str, found: &str| {
+        name == "CapabilityBoundingSet"
+            && found.eq_ignore_ascii_case(LOW_PORT_CAPABILITY)
+            && has_low_port(&subject.config.settings)
+    };
     // An older systemd does not know every property.
-    let is_undone = |(name, value): &&(&str, &str)| unit.0.get(*name).is_some_and(|found| found != value);
+    let is_undone = |(name, value): &&(&str, &str)| {
+        unit.0.get(*name).is_some_and(|found| found != value && !is_needed(name, found))
+    };
     let names: Vec<_> = EXPECTED.iter().filter(is_undone).map(|(name, _)| *name).collect();
     let undone: Vec<_> = names.iter().map(|name| format!("{name}={}", shown(unit.get(name)))).collect();
     let mut findings = Vec::new();
@@ -63,6 +77,11 @@ pub(super) fn evaluate(unit: &Unit) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// Whether a listener of the settings has a port that needs the capability.
+fn has_low_port(settings: &Settings) -> bool {
+    settings.listeners.iter().any(|listener| LOW_PORTS.contains(&listener.listen.port))
 }
 
 /// Removes the lines from the drop-ins of the admin.

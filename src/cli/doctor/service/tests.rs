@@ -72,18 +72,30 @@ fn a_drop_in_without_sandbox_is_named() {
     let expected = "the sandbox of pveproxy.service is not whole: CapabilityBoundingSet=cap_chown and 2 more, \
                     ProtectSystem=no (/etc/systemd/system/pveproxy.service.d/override.conf)";
     assert_eq!(all, [(Level::Warning, expected.to_owned())]);
-    let findings = sandbox::evaluate(&parse(&block)[0]);
+    let findings = sandbox::evaluate(&subject(), &parse(&block)[0]);
     let mend = "sed -i -E '/^(CapabilityBoundingSet|ProtectSystem)=/d' \
                 /etc/systemd/system/pveproxy.service.d/override.conf \
                 && systemctl daemon-reload && systemctl restart pveproxy.service";
     assert_eq!(findings[0].mend.as_deref(), Some(mend));
     let ours = block.replace("override.conf", "nodegate-trial.conf");
-    let findings = sandbox::evaluate(&parse(&ours)[0]);
+    let findings = sandbox::evaluate(&subject(), &parse(&ours)[0]);
     assert_eq!(
         findings[0].mend.as_deref(),
         Some("systemctl cat pveproxy.service"),
         "that is no file of the admin"
     );
+}
+
+#[test]
+fn a_low_port_needs_its_capability() {
+    let block = OURS.replace("CapabilityBoundingSet=", "CapabilityBoundingSet=cap_net_bind_service");
+    let unit = &parse(&block)[0];
+    let mut subject = subject();
+    assert_eq!(sandbox::evaluate(&subject, unit)[0].level, Level::Warning);
+    subject.config.settings.listeners[0].listen.port = 443;
+    assert_eq!(sandbox::evaluate(&subject, unit)[0].level, Level::Ok);
+    let more = block.replace("cap_net_bind_service", "cap_chown cap_net_bind_service");
+    assert_eq!(sandbox::evaluate(&subject, &parse(&more)[0])[0].level, Level::Warning);
 }
 
 #[test]
