@@ -23,9 +23,9 @@ pub fn run(profile: &str, options: &ConfigSources) -> ExitCode {
         Err(problems) => {
             // What a service writes to stderr has the priority of a remark there.
             if logging::is_journal() {
-                log_all(&problems)
+                log_all(&problems);
             } else {
-                complain(&problems)
+                complain(&problems);
             }
             ExitCode::FAILURE
         }
