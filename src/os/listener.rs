@@ -41,7 +41,15 @@ pub enum BindError {
 }
 
 fn without_port_0(address: &SocketAddr) -> String {
-    if address.port() == 0 { address.ip().to_string() } else { address.to_string() }
+    if address.port() > 0 {
+        return address.to_string();
+    }
+    match address {
+        SocketAddr::V6(address) if address.scope_id() > 0 => {
+            format!("{}%{}", address.ip(), address.scope_id())
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => address.ip().to_string(),
+    }
 }
 
 /// An error for each listener whose address this machine lacks. A port may be in use by the running process, so none

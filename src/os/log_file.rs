@@ -1,5 +1,6 @@
 //! Whether the access log can be written. Without it nodegate serves, and logs no request.
 
+use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use crate::config::Config;
@@ -15,8 +16,9 @@ pub fn missing_directory(config: &Config) -> Option<Diagnostic> {
         return None;
     }
     let reason = format!(
-        "the directory {} does not exist; nodegate creates it only if it starts as root",
-        directory.display()
+        "the directory {} does not exist: create it for the user '{}', and add it to ReadWritePaths= of the unit",
+        directory.display(),
+        config.settings.user
     );
     Some(warning(config, &reason))
 }
@@ -27,7 +29,10 @@ pub fn problem(config: &Config) -> Option<Diagnostic> {
     missing_directory(config).or_else(|| {
         let place = if log.exists() { log } else { log.parent()? };
         let error = access(place, AccessFlags::W_OK).err()?;
-        Some(warning(config, &format!("{} cannot be written: {}", place.display(), error.desc())))
+        // A file system that is read-only for a service only.
+        let more =
+            if error == Errno::EROFS { "; add it to ReadWritePaths= of the unit, and restart" } else { "" };
+        Some(warning(config, &format!("{} cannot be written: {}{more}", place.display(), error.desc())))
     })
 }
 
@@ -55,8 +60,8 @@ mod tests {
         assert_eq!(text(problem(&load(""))), None, "no log is wanted");
         let missing = load("/missing/access.log");
         let expected = format!(
-            "--set: log.access: no request is logged: the directory {there}/missing does not exist; \
-             nodegate creates it only if it starts as root"
+            "--set: log.access: no request is logged: the directory {there}/missing does not exist: \
+             create it for the user 'www-data', and add it to ReadWritePaths= of the unit"
         );
         assert_eq!(text(missing_directory(&missing)), Some(expected));
         assert_eq!(problem(&missing), missing_directory(&missing));

@@ -98,6 +98,9 @@ pub(in crate::cli) fn examine(config: Config) -> Checked {
     Checked { lines: settings.chain(listed).chain(table).collect(), report, errors, warnings, certificates }
 }
 
+/// In the warning about a listener whose port belongs to the process beside a trial.
+pub(in crate::cli) const LEFT_OUT: &str = "is left out of this trial";
+
 /// Begins the warnings about keys that cannot be read.
 pub(in crate::cli) const NO_LOGIN: &str = "no login is possible: ";
 
@@ -202,7 +205,7 @@ fn left_out_of_trial(config: &Config) -> Vec<Diagnostic> {
     taken
         .map(|(number, listener)| {
             let (name, port) = (&listener.name, listener.listen.port);
-            let message = format!("listener '{name}' is left out of this trial: port {port} is in use");
+            let message = format!("listener '{name}' {LEFT_OUT}: port {port} is in use");
             config.listener_problem(number, message).into_warning()
         })
         .collect()

@@ -89,6 +89,10 @@ fn evaluate(
         return Finding::ok(format!("{place}: {}", owner.text(&subject.config.product.daemon)));
     }
     if let Some(owner) = of_kind(OwnerKind::Nodegate) {
+        let is_other = status.report().is_some_and(|report| report.pid != owner.pid);
+        if is_other && subject.config.is_beside_another() && wanted.key != "listen.port" {
+            return left_out(&place, owner);
+        }
         return nodegate(status, &place, owner);
     }
     let users: Vec<_> = holders.iter().map(|holder| holder.user.as_str()).collect();
@@ -113,7 +117,9 @@ fn nothing_listens(subject: &Subject, status: &StatusAnswer, wanted: &WantedPort
             report.listening.join(", ")
         ))
         .because(why)
-        .mend(if sandbox::LOW_PORTS.contains(&wanted.port) {
+        .mend(if !report.reverted.is_empty() {
+            format!("{} # a reload reverted values that the files still hold", subject.command("status"))
+        } else if sandbox::LOW_PORTS.contains(&wanted.port) {
             format!("{reload} # if it is refused, the unit needs CAP_NET_BIND_SERVICE: see \"Ports below 1024\" in listeners.md")
         } else {
             reload
@@ -128,6 +134,13 @@ fn taken(wanted: &WantedPort, place: &str, owner: &Owner) -> Finding {
     Finding::error(format!("{place}: '{}' (pid {}) listens", owner.command, owner.pid))
         .because("nodegate cannot listen there, and clients reach that program")
         .mend(format!("stop that program (systemctl status {}), or set another {}", owner.pid, wanted.key))
+}
+
+/// A port that a trial leaves to the nodegate beside it.
+fn left_out(place: &str, owner: &Owner) -> Finding {
+    Finding::note(format!("{place}: nodegate, pid {}; the trial leaves it out", owner.pid))
+        .because("two processes cannot listen on one port")
+        .mend("give the trial another port with --set, or nothing")
 }
 
 fn nodegate(status: &StatusAnswer, place: &str, owner: &Owner) -> Finding {

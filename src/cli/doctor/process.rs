@@ -8,6 +8,7 @@ use crate::cli::absence;
 use crate::cli::port_owner::Owner;
 use crate::metrics::report::{StatusReport, seconds_since_1970};
 use crate::metrics::upstreams::UpstreamReport;
+use crate::os::log_file::NOT_LOGGED;
 
 /// An older failure of a daemon or a node explains nothing now.
 const RECENT_SECONDS: u64 = 600;
@@ -115,6 +116,13 @@ fn running(subject: &Subject, report: &StatusReport, facts: &Facts) -> Vec<Findi
         Finding::warning(format!("a certificate of the running nodegate: {problem}"))
             .because("clients get the certificate that was loaded before, or none")
             .mend(format!("{} && {reload}", subject.command("check")))
+    }));
+    let not_logged = report.problems.iter().filter(|problem| problem.contains(NOT_LOGGED));
+    findings.extend(not_logged.map(|problem| {
+        Finding::error(problem).because("fail2ban sees no failed login").mend(format!(
+            "systemctl edit {0} # add ReadWritePaths= with the directory of log.access, then: systemctl restart {0}",
+            subject.unit()
+        ))
     }));
     findings.extend(report.limits.iter().filter(|limit| limit.recent > 0).map(|limit| {
         Finding::note(format!(

@@ -103,12 +103,9 @@ pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
 /// Daemon, instance, fallback, then the worker's.
 pub(super) fn names(subject: &Subject) -> Vec<String> {
     let product = &subject.config.product;
-    let (name, daemon) = (&product.name, &product.daemon);
-    let mut names = vec![
-        format!("{daemon}.service"),
-        format!("nodegate@{name}.service"),
-        format!("nodegate-fallback@{daemon}.service"),
-    ];
+    let daemon = &product.daemon;
+    let mut names =
+        vec![format!("{daemon}.service"), subject.instance(), format!("nodegate-fallback@{daemon}.service")];
     let worker = product.worker_package.as_ref().filter(|_| subject.config.settings.unprivileged.is_some());
     names.extend(
         worker.into_iter().flat_map(|it| [format!("{it}-worker.socket"), format!("{it}-worker.service")]),
@@ -152,8 +149,11 @@ fn units(names: &[String], parsed: &[Unit]) -> Units {
 fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
     let Units { daemon, instance, fallback, worker } = units;
     let mut findings = Vec::new();
+    let fallback_failed = fallback.get("ActiveState") == "failed" && !daemon.is_active();
     if fallback.is_active() {
         findings.push(fallback_is_active(subject, fallback));
+    } else if fallback_failed {
+        findings.push(nothing_runs(subject, fallback));
     }
     if daemon.is_active() && instance.is_active() {
         findings.push(
@@ -166,7 +166,11 @@ fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
     let original_serves = daemon.is_active() && !daemon.runs_nodegate();
     if original_serves && !fallback.is_active() {
         findings.push(Finding::ok(format!("{} runs the original", daemon.name())));
-    } else if daemon.is_loaded() && !daemon.runs_nodegate() && !fallback.is_active() && !instance.is_active()
+    } else if daemon.is_loaded()
+        && !daemon.runs_nodegate()
+        && !fallback.is_active()
+        && !fallback_failed
+        && !instance.is_active()
     {
         findings.push(original_is_next(subject, daemon.name()));
     }
@@ -177,7 +181,9 @@ fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
                 .mend(format!("systemctl unmask {}", daemon.name())),
         );
     }
-    let is_relevant = |unit: &&Unit| !original_serves || unit.is_active();
+    // The instance is for machines without the original.
+    let is_instead = |unit: &Unit| unit.name() == instance.name() && daemon.is_loaded();
+    let is_relevant = |unit: &&Unit| unit.is_active() || !(original_serves || is_instead(unit));
     let ours: Vec<_> =
         [daemon, instance].into_iter().filter(|unit| unit.runs_nodegate()).filter(is_relevant).collect();
     for unit in &ours {
@@ -202,10 +208,22 @@ fn original_is_next(subject: &Subject, daemon: &str) -> Finding {
 
 fn fallback_is_active(subject: &Subject, fallback: &Unit) -> Finding {
     let daemon = &subject.config.product.daemon;
-    Finding::error(format!("nodegate failed to start, and the original {daemon} runs in its place"))
+    Finding::error(format!("nodegate or a page of it failed, and the original {daemon} runs in its place"))
         .because("clients reach the original until you stop the fall-back or reboot")
         .mend(format!(
-            "journalctl -u {daemon} -n 50 # when it is repaired: systemctl stop {}",
+            "journalctl -u {daemon} -u nodegate-fallback@{daemon} -n 50 # when it is repaired: systemctl stop {}",
+            fallback.name()
+        ))
+}
+
+/// nodegate failed, and so did the original in its place.
+fn nothing_runs(subject: &Subject, fallback: &Unit) -> Finding {
+    let daemon = &subject.config.product.daemon;
+    let takeover = command_line("takeover", &subject.profile, &ConfigSources::default());
+    Finding::error(format!("nodegate failed, and so did the original {daemon} in its place: nothing serves"))
+        .because("both use the same certificates and keys; the unit starts only the original until you take over again")
+        .mend(format!(
+            "journalctl -u {daemon} -u {} -n 50 # when it is repaired: {takeover}",
             fallback.name()
         ))
 }

@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Level};
 use super::subject::Subject;
-use crate::cli::check::{Checked, MISSING_DIRECTORY_KEY, NO_LOGIN};
+use crate::cli::check::{Checked, LEFT_OUT, MISSING_DIRECTORY_KEY, NO_LOGIN};
 use crate::config::diagnostic::{Diagnostic, ValueOrigin};
 use crate::handler::page::{NOT_INSTALLED, RENDERED_BY_WORKER};
 use crate::os::log_file::NOT_LOGGED;
@@ -102,6 +102,9 @@ fn of_problem(subject: &Subject, problem: &Diagnostic) -> Finding {
     let check = subject.command("check");
     let apply = apply(subject);
     let mend = match &problem.origin {
+        _ if problem.message.contains(LEFT_OUT) => {
+            "nothing, or try it on another port: --set or another settings file".to_owned()
+        }
         ValueOrigin::File { path, line: Some(line) } => {
             format!("edit {} line {line}, then: {apply}", path.display())
         }

@@ -1,6 +1,8 @@
 //! The subject of all probes: the configuration, and the status that the running process reports.
 
+use std::fmt::Write as _;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -119,12 +121,34 @@ impl Subject {
         let daemon = format!("{}.service", self.config.product.daemon);
         let folders = ["/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system"];
         let is_there = |folder| self.config.root.path(folder).join(&daemon).exists();
-        if folders.into_iter().any(is_there) {
-            daemon
-        } else {
-            format!("nodegate@{}.service", self.config.product.name)
+        if folders.into_iter().any(is_there) { daemon } else { self.instance() }
+    }
+
+    /// The unit of nodegate on a machine without the original.
+    pub(super) fn instance(&self) -> String {
+        if !self.profile.contains('/') {
+            return format!("nodegate@{}.service", self.config.product.name);
+        }
+        let path = Path::new(&self.profile).canonicalize().unwrap_or_else(|_| self.profile.clone().into());
+        format!("nodegate@{}.service", escaped(&path.to_string_lossy()))
+    }
+}
+
+/// A path as the name of an instance, like `systemd-escape` writes it (systemd.unit(5)).
+fn escaped(path: &str) -> String {
+    let mut text = String::new();
+    for (number, byte) in path.bytes().enumerate() {
+        match byte {
+            b'/' => text.push('-'),
+            b'.' if number == 0 => text.push_str("\\x2e"),
+            b':' | b'_' | b'.' => text.push(byte.into()),
+            byte if byte.is_ascii_alphanumeric() => text.push(byte.into()),
+            byte => {
+                let _ = write!(text, "\\x{byte:02x}");
+            }
         }
     }
+    text
 }
 
 fn ask(config: &Config) -> StatusAnswer {
@@ -143,5 +167,18 @@ fn ask(config: &Config) -> StatusAnswer {
         Ok(ControlResponse::Status(report)) => StatusAnswer::Running(report),
         Ok(_) => StatusAnswer::Silent(text("an answer that is no status")),
         Err(error) => StatusAnswer::Silent(text(&io_message(&error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn paths_are_escaped_like_systemd_does() {
+        for (path, name) in [
+            ("/etc/nodegate/mine.toml", "-etc-nodegate-mine.toml"),
+            ("/srv/my-own_profile é.toml", "-srv-my\\x2down_profile\\x20\\xc3\\xa9.toml"),
+        ] {
+            assert_eq!(super::escaped(path), name);
+        }
     }
 }

@@ -8,6 +8,9 @@ use crate::metrics::report::{ServedCertificate, SessionReport, StatusReport, sec
 use crate::metrics::units::{bytes, date, span};
 use crate::metrics::upstreams::{PinState, UpstreamReport};
 
+/// Warnings about the settings that are shown.
+const SHOWN_PROBLEMS: usize = 4;
+
 /// Puts words in colours, or leaves them as they are.
 #[derive(Clone, Copy)]
 pub(crate) struct TextStyle(bool);
@@ -74,6 +77,12 @@ pub(crate) fn render(report: &StatusReport, rate: Option<f64>, paint: TextStyle)
         let places = report.reverted.join(", ");
         let still = format!("{places}: not in effect, and still in the files unless corrected since");
         row("reverted", &paint.red(&still));
+    }
+    for problem in report.problems.iter().take(SHOWN_PROBLEMS) {
+        row("warning", &paint.red(problem));
+    }
+    if report.problems.len() > SHOWN_PROBLEMS {
+        row("", &format!("{} more warnings: --json", report.problems.len() - SHOWN_PROBLEMS));
     }
     text + &open(&report.open, paint)
 }

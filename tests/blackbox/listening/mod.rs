@@ -76,9 +76,9 @@ fn a_host_name_is_resolved() {
 #[test]
 fn an_address_of_another_machine_is_named() {
     let site = Site::pve();
-    for (address, shown) in [("192.0.2.77", "192.0.2.77:0"), ("2001:db8::77", "[2001:db8::77]:0")] {
+    for address in ["192.0.2.77", "2001:db8::77"] {
         let set = format!("listen.address={address}");
-        let line = format!("--set: listen.address: {shown} is not an address of this machine");
+        let line = format!("--set: listen.address: {address} is not an address of this machine");
         let error = refused(&site, &[&set]);
         assert!(error.lines().any(|said| said == line), "{error}");
         let outcome = Outcome::check(&site, &[&set]);
@@ -87,7 +87,7 @@ fn an_address_of_another_machine_is_named() {
     }
     site.legacy("LISTEN_IP=192.0.2.77\n");
     let place = site.path("/etc/default/pveproxy").display().to_string();
-    let line = format!("{place}:1: listen.address: 192.0.2.77:0 is not an address of this machine");
+    let line = format!("{place}:1: listen.address: 192.0.2.77 is not an address of this machine");
     assert!(refused(&site, &[]).lines().any(|said| said == line));
 }
 

@@ -37,7 +37,7 @@ fn wrong_or_missing_zones_are_reported() {
                 "fe80::1",
                 "fe80::1 is link-local: write the interface behind it, such as fe80::1%eth0".to_owned(),
             ),
-            ("fe80::1%gate1", format!("[fe80::1%{other}]:0 is not an address of this machine")),
+            ("fe80::1%gate1", format!("fe80::1%{other} is not an address of this machine")),
         ] {
             let line = format!("--set: listen.address: {message}");
             let set = format!("listen.address={address}");

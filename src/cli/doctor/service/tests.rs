@@ -115,6 +115,17 @@ fn the_original_beside_nodegate_is_an_error() {
         all[0].0 == Level::Error && all[0].1.contains("the original pveproxy runs in its place"),
         "{all:?}"
     );
+    assert!(all[0].1.starts_with("nodegate or a page of it failed"), "{all:?}");
+    let stopped = OURS
+        .replace("path=/usr/bin/nodegate ", "path=/usr/bin/pveproxy ")
+        .replace("/usr/bin/nodegate run pve", "/usr/bin/pveproxy start")
+        .replace("ActiveState=active", "ActiveState=failed");
+    let instance = OURS
+        .replace("Id=pveproxy.service", "Id=nodegate@pve.service")
+        .replace("ActiveState=active", "ActiveState=inactive");
+    let both_failed = fallback.replace("ActiveState=active", "ActiveState=failed");
+    let all = found(&[&stopped, &instance, &both_failed]);
+    assert!(all.len() == 1 && all[0].1.ends_with("nothing serves"), "{all:?}");
     let instance = OURS.replace("Id=pveproxy.service", "Id=nodegate@pve.service");
     let all = found(&[OURS, &instance]);
     let both = "pveproxy.service and nodegate@pve.service are both active";
