@@ -1,5 +1,6 @@
 //! The units of systemd: whether the right one runs, and whether its drop-ins keep the sandbox.
 
+mod fallback;
 pub(super) mod sandbox;
 
 use std::collections::BTreeMap;
@@ -149,12 +150,9 @@ fn units(names: &[String], parsed: &[Unit]) -> Units {
 fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
     let Units { daemon, instance, fallback, worker } = units;
     let mut findings = Vec::new();
-    let fallback_failed = fallback.get("ActiveState") == "failed" && !daemon.is_active();
-    if fallback.is_active() {
-        findings.push(fallback_is_active(subject, fallback));
-    } else if fallback_failed {
-        findings.push(nothing_runs(subject, fallback));
-    }
+    let of_fallback = fallback::evaluate(subject, fallback, daemon);
+    let is_fallen_back = of_fallback.is_some();
+    findings.extend(of_fallback);
     if daemon.is_active() && instance.is_active() {
         findings.push(
             Finding::error(format!("{} and {} are both active", daemon.name(), instance.name()))
@@ -164,14 +162,9 @@ fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
     }
     // Without nodegate nothing needs the worker, and a second unit cannot have the original's port.
     let original_serves = daemon.is_active() && !daemon.runs_nodegate();
-    if original_serves && !fallback.is_active() {
+    if original_serves && !is_fallen_back {
         findings.push(Finding::ok(format!("{} runs the original", daemon.name())));
-    } else if daemon.is_loaded()
-        && !daemon.runs_nodegate()
-        && !fallback.is_active()
-        && !fallback_failed
-        && !instance.is_active()
-    {
+    } else if daemon.is_loaded() && !daemon.runs_nodegate() && !is_fallen_back && !instance.is_active() {
         findings.push(original_is_next(subject, daemon.name()));
     }
     if daemon.get("LoadState") == "masked" && !instance.is_active() {
@@ -204,28 +197,6 @@ fn original_is_next(subject: &Subject, daemon: &str) -> Finding {
     Finding::note(format!("{daemon} starts the original: no drop-in of nodegate is in effect"))
         .because("the package that takes the port over is not installed, or its drop-in is hidden")
         .mend(format!("{} # systemctl cat {daemon} shows the unit", subject.takeover()))
-}
-
-fn fallback_is_active(subject: &Subject, fallback: &Unit) -> Finding {
-    let daemon = &subject.config.product.daemon;
-    Finding::error(format!("nodegate or a page of it failed, and the original {daemon} runs in its place"))
-        .because("clients reach the original until you stop the fall-back or reboot")
-        .mend(format!(
-            "journalctl -u {daemon} -u nodegate-fallback@{daemon} -n 50 # when it is repaired: systemctl stop {}",
-            fallback.name()
-        ))
-}
-
-/// nodegate failed, and so did the original in its place.
-fn nothing_runs(subject: &Subject, fallback: &Unit) -> Finding {
-    let daemon = &subject.config.product.daemon;
-    let takeover = command_line("takeover", &subject.profile, &ConfigSources::default());
-    Finding::error(format!("nodegate failed, and so did the original {daemon} in its place: nothing serves"))
-        .because("both use the same certificates and keys; the unit starts only the original until you take over again")
-        .mend(format!(
-            "journalctl -u {daemon} -u {} -n 50 # when it is repaired: {takeover}",
-            fallback.name()
-        ))
 }
 
 /// A takeover that waits for its confirmation.

@@ -18,8 +18,8 @@ use crate::proxy::{self, Job, Proxy, Upstream};
 
 /// How long a wrong password takes the daemon.
 const REFUSAL: Duration = Duration::from_secs(3);
-/// Until an attack is what it will be.
-const SETTLED: Duration = Duration::from_secs(2);
+/// Until an attack is what it will be: its first calls take all workers once, until the daemon has refused them.
+const SETTLED: Duration = Duration::from_secs(5);
 const ALONE: &str = "alone";
 const VERSION: &str = "/api2/json/version";
 
