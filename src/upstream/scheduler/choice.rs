@@ -176,7 +176,7 @@ impl Scheduler {
 
     /// Learns what a call has cost.
     pub fn learn(&mut self, call: &ScheduledCall, cost: Duration, now: Instant) {
-        let is_trusted = !self.running.has_slow(call.key);
+        let is_trusted = !self.running.has_slow(call.key, self.limits.slow_call, now);
         if self.costs.record(call, cost, is_trusted, self.limits.slow_call, now) {
             self.sort_waiting(now);
         }

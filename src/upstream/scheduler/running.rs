@@ -61,9 +61,12 @@ impl RunningCalls {
         self.slow
     }
 
-    /// Whether a slow call with this key runs.
-    pub(super) fn has_slow(&self, key: u64) -> bool {
-        self.slow > 0 && self.calls.iter().any(|running| running.is_slow && running.call.key == key)
+    /// Whether a call with this key has run for longer than `slow_call`. One that is only expected to does not count.
+    pub(super) fn has_slow(&self, key: u64, slow_call: Duration, now: Instant) -> bool {
+        let is_slow = |running: &RunningCall| {
+            running.call.key == key && now.saturating_duration_since(running.since) > slow_call
+        };
+        self.slow > 0 && self.calls.iter().any(is_slow)
     }
 
     /// Whether a worker has no call.

@@ -68,6 +68,12 @@ impl Backend {
         }
     }
 
+    fn teach_quick(&mut self, call: &ScheduledCall, times: usize) {
+        for _ in 0..times {
+            self.scheduler.learn(call, ms(1), self.now);
+        }
+    }
+
     fn is_expected_slow(&self, call: &ScheduledCall) -> bool {
         self.scheduler.costs().expected(call, LIMITS.slow_call, self.now).is_slow
     }
@@ -219,17 +225,18 @@ fn a_key_is_slow_while_slow_calls_run() {
     backend.enqueue_many(9, &login("attacker"));
     let guesses = backend.started();
     assert_eq!(guesses.len(), 1, "with the first one, as many as may be slow");
-    for _ in 0..5 {
-        backend.scheduler.learn(&login("user"), ms(1), backend.now);
-    }
+    backend.teach_quick(&login("user"), 5);
     assert!(backend.is_expected_slow(&login("user")) && backend.started().is_empty());
     // Users have costs of their own.
     let template = CallTemplate::new("POST /access/ticket".into());
     let user = ScheduledCall::new(ClientGroup::new("user"), template, (), 0, false);
     assert!(!backend.is_expected_slow(&user));
-    backend.answer(guess);
-    let next = backend.started();
-    assert_eq!(next.len(), 1);
+    for ticket in [guess, guesses[0]] {
+        backend.answer(ticket);
+    }
+    assert_eq!(backend.started().len(), 2, "the next ones are only expected to be slow");
+    backend.teach_quick(&login("user"), 3);
+    assert!(!backend.is_expected_slow(&login("user")));
 }
 
 #[test]
