@@ -69,7 +69,10 @@ pub fn socket_path(config: &Config, port: u16) -> Option<PathBuf> {
 pub struct ControlServer {
     metrics: Arc<Metrics>,
     reporter: Arc<StatusReporter>,
-    _socket: Option<ControlSocket>,
+    handle: SupervisorHandle,
+    /// `None` if the profile has no pid file
+    path: Option<PathBuf>,
+    socket: Option<ControlSocket>,
 }
 
 impl ControlServer {
@@ -79,14 +82,25 @@ impl ControlServer {
         let reporter = Arc::new(StatusReporter::new(Arc::clone(state)));
         let port = sockets.first().and_then(|first| first.socket.local_addr().ok());
         let port = port.map_or(config.settings.listen.port, |address| address.port());
-        let open = |path: PathBuf| {
-            let opened = ControlSocket::open(&path, handle, Arc::clone(&reporter));
-            let warn =
-                |error: &_| tracing::warn!("control socket {} cannot be opened: {error}", path.display());
-            opened.inspect_err(warn).ok()
-        };
-        let socket = socket_path(config, port).and_then(open);
-        Self { metrics, reporter, _socket: socket }
+        let path = socket_path(config, port);
+        let mut server = Self { metrics, reporter, handle, path, socket: None };
+        server.open_socket();
+        server
+    }
+
+    fn open_socket(&mut self) {
+        let Some(path) = &self.path else { return };
+        let opened = ControlSocket::open(path, self.handle.clone(), Arc::clone(&self.reporter));
+        let warn = |error: &_| tracing::warn!("control socket {} cannot be opened: {error}", path.display());
+        self.socket = opened.inspect_err(warn).ok();
+    }
+
+    /// Opens the socket again if its file is gone. A file in its place may be that of a successor.
+    fn reopen_socket(&mut self) {
+        if self.path.as_ref().is_some_and(|path| path.symlink_metadata().is_err()) {
+            self.socket = None;
+            self.open_socket();
+        }
     }
 
     /// The source of its reports.
@@ -117,8 +131,9 @@ impl ControlServer {
         });
     }
 
-    /// Reports the result of a reload, and how long it waits for its confirmation.
-    pub fn reloaded(&self, reloaded: &ReloadResult, confirm: Option<Duration>) {
+    /// Reports the result of a reload, and how long it waits for its confirmation. Opens a deleted socket again.
+    pub fn reloaded(&mut self, reloaded: &ReloadResult, confirm: Option<Duration>) {
+        self.reopen_socket();
         let at = seconds_since_1970();
         let problems =
             reloaded.as_ref().err().map(|problems| crate::admin::socket::texts(problems)).unwrap_or_default();

@@ -10,6 +10,8 @@ pub struct ConfigDifference {
     settings: Vec<(&'static str, ResolvedValue)>,
     /// every key that is written in a `[[listener]]` table, if one of them makes a difference
     listeners: Option<Vec<(String, ResolvedValue)>>,
+    /// where the first of these keys that differs is written
+    listener_origin: Option<ValueOrigin>,
 }
 
 impl Config {
@@ -21,7 +23,15 @@ impl Config {
         // An inherited value is among the settings.
         let differs = texts(&self.own_listener_keys) != texts(&before.own_listener_keys)
             && texts(&self.listener_keys) != texts(&before.listener_keys);
-        ConfigDifference { settings, listeners: differs.then(|| self.own_listener_keys.clone()) }
+        let known = texts(&before.own_listener_keys);
+        let is_new = |(key, found): &&(String, ResolvedValue)| !known.contains(&(key, &found.text));
+        let own = &self.own_listener_keys;
+        let first = own.iter().find(is_new).or_else(|| own.first()).filter(|_| differs);
+        ConfigDifference {
+            settings,
+            listeners: differs.then(|| own.clone()),
+            listener_origin: first.map(|(_, found)| found.origin.clone()),
+        }
     }
 
     /// Keys whose value in effect differs from that of `before`, and the parts of the profile that differ.
@@ -70,8 +80,8 @@ impl ConfigDifference {
 
     fn origin(&self, key: &str) -> ValueOrigin {
         let own = self.settings.iter().find(|(known, _)| *known == key).map(|(_, found)| found);
-        let of_table = || self.listeners.iter().flatten().next().map(|(_, found)| found);
-        own.or_else(of_table).map_or(ValueOrigin::Profile, |found| found.origin.clone())
+        let own = own.map(|found| found.origin.clone());
+        own.or_else(|| self.listener_origin.clone()).unwrap_or(ValueOrigin::Profile)
     }
 }
 
@@ -110,6 +120,10 @@ mod tests {
             assert_eq!(load(&text).has_all_of(&difference), has, "{text}");
         }
         assert!(before.difference(&before).is_empty());
+        // The line of the changed key, behind a table that has not changed.
+        let two = |port: u8| load(&format!("{table}[[listener]]\nname = \"b\"\nport = {port}\n"));
+        let changed = two(3).difference(&two(2));
+        assert_eq!(changed.origins(), [format!("listener ({})", place(6))]);
         // A table that inherits the changed list has not changed, nor one that now writes what it inherited.
         let listed = |list: &str, own: &str| load(&format!("[acl]\ndeny_from = \"{list}\"\n{table}{own}"));
         let inheriting = listed("192.0.2.1", "");

@@ -12,11 +12,12 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::signal::Signal;
 use nodegate_standin::KeyKind;
 use serde_json::Value;
 
 use crate::cluster::machines::{Cluster, ca};
-use crate::support::nodegate::{command, free_port};
+use crate::support::nodegate::{command, eventually, free_port};
 use crate::support::{Nodegate, Outcome, Site, tls_server};
 
 /// The whole run, with dead nodes.
@@ -266,6 +267,20 @@ fn a_silent_control_socket_is_an_error() {
     let _silent = UnixListener::bind(site.path(&format!("/run/pveproxy/nodegate-pve-{port}.sock"))).unwrap();
     let found = Found::of(&mut doctor(&site, port, &[]));
     found.one("error", "process", "the control socket accepts a connection, but nothing answers");
+}
+
+/// As after a clean-up of /run. The reload by signal makes both files again.
+#[test]
+fn a_deleted_control_socket_is_named() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let socket = site.path(&format!("/run/pveproxy/nodegate-pve-{}.sock", gate.port()));
+    std::fs::remove_file(&socket).unwrap();
+    let ports = Found::of(&mut doctor(&site, gate.port(), &[]));
+    ports.one("note", "ports", "without this control socket");
+    gate.signal(Signal::SIGHUP);
+    eventually("the socket is there again", || socket.exists());
+    Found::of(&mut doctor(&site, gate.port(), &[])).one("ok", "process", "runs, pid");
 }
 
 #[test]

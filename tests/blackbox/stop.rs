@@ -111,6 +111,9 @@ fn the_pid_file_needs_the_products_port() {
     assert_eq!(std::fs::read_to_string(&pid_file).unwrap().trim(), gate.pid().to_string());
     assert!(trial.stop().success());
     assert!(pid_file.exists());
+    std::fs::remove_file(&pid_file).unwrap();
+    gate.signal(Signal::SIGHUP);
+    eventually("a reload writes a deleted file again", || pid_file.exists());
     assert!(gate.stop().success());
     assert!(!pid_file.exists());
 }

@@ -157,10 +157,13 @@ fn nodegate(status: &StatusAnswer, place: &str, owner: &Owner) -> Finding {
         StatusAnswer::Silent(_) | StatusAnswer::Forbidden(_) => {
             Finding::ok(format!("{place}: nodegate, pid {}", owner.pid))
         }
-        StatusAnswer::Absent(_) => {
-            Finding::note(format!("{place}: nodegate, pid {}, with another control socket", owner.pid))
-                .because("it was started with another profile, another --root or another port")
-                .mend(format!("ps -o args= -p {}", owner.pid))
-        }
+        StatusAnswer::Absent(_) => Finding::note(format!(
+            "{place}: nodegate, pid {}, without this control socket",
+            owner.pid
+        ))
+        .because(
+            "its socket was deleted, or it was started with another profile, another --root or another port",
+        )
+        .mend(format!("ps -o args= -p {}", owner.pid)),
     }
 }

@@ -8,7 +8,7 @@ use crate::cli::absence;
 use crate::cli::port_owner::Owner;
 use crate::metrics::report::{StatusReport, seconds_since_1970};
 use crate::metrics::upstreams::UpstreamReport;
-use crate::os::log_file::NOT_LOGGED;
+use crate::os::log_file::{self, NOT_LOGGED};
 
 /// An older failure of a daemon or a node explains nothing now.
 const RECENT_SECONDS: u64 = 600;
@@ -73,10 +73,8 @@ fn absent(subject: &Subject, reason: &str, facts: &Facts) -> Finding {
     let name = &subject.config.product.name;
     let (what, mend) = match facts.pid {
         Some(pid) => (
-            format!(
-                "pid {pid} runs for {name}, but has no control socket: it is the original, or hangs ({reason})"
-            ),
-            format!("systemctl status {pid} # if it is the original: {}", subject.takeover()),
+            format!("nodegate runs for {name} as pid {pid}, but its control socket is gone ({reason})"),
+            format!("{} # opens it again", subject.command("reload")),
         ),
         None => (
             format!("nodegate does not run for {name} ({reason})"),
@@ -117,7 +115,9 @@ fn running(subject: &Subject, report: &StatusReport, facts: &Facts) -> Vec<Findi
             .because("clients get the certificate that was loaded before, or none")
             .mend(format!("{} && {reload}", subject.command("check")))
     }));
-    let not_logged = report.problems.iter().filter(|problem| problem.contains(NOT_LOGGED));
+    // A missing directory is among the settings' findings.
+    let is_found = log_file::missing_directory(&subject.config).is_some();
+    let not_logged = report.problems.iter().filter(|problem| !is_found && problem.contains(NOT_LOGGED));
     findings.extend(not_logged.map(|problem| {
         Finding::error(problem).because("fail2ban sees no failed login").mend(format!(
             "systemctl edit {0} # add ReadWritePaths= with the directory of log.access, then: systemctl restart {0}",

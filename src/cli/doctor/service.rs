@@ -174,9 +174,12 @@ fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
                 .mend(format!("systemctl unmask {}", daemon.name())),
         );
     }
+    findings.extend(needless_unit(daemon, instance));
     // The instance is for machines without the original.
-    let is_instead = |unit: &Unit| unit.name() == instance.name() && daemon.is_loaded();
-    let is_relevant = |unit: &&Unit| unit.is_active() || !(original_serves || is_instead(unit));
+    let is_unused = |unit: &Unit| {
+        unit.name() == instance.name() && daemon.is_loaded() && unit.get("ActiveState") == "inactive"
+    };
+    let is_relevant = |unit: &&Unit| unit.is_active() || !(original_serves || is_unused(unit));
     let ours: Vec<_> =
         [daemon, instance].into_iter().filter(|unit| unit.runs_nodegate()).filter(is_relevant).collect();
     for unit in &ours {
@@ -191,6 +194,21 @@ fn evaluate(subject: &Subject, units: &Units) -> Vec<Finding> {
         findings.push(Finding::note("no unit of systemd starts nodegate for this profile"));
     }
     findings
+}
+
+/// The instance cannot have the port of an active daemon, and fails or starts again and again.
+fn needless_unit(daemon: &Unit, instance: &Unit) -> Option<Finding> {
+    let name = instance.name();
+    let finding = || {
+        Finding::warning(format!(
+            "{name} is {}, and {} is active",
+            instance.get("ActiveState"),
+            daemon.name()
+        ))
+        .because("they want the same port")
+        .mend(format!("systemctl disable --now {name}; systemctl reset-failed {name}"))
+    };
+    (daemon.is_active() && matches!(instance.get("ActiveState"), "failed" | "activating")).then(finding)
 }
 
 fn original_is_next(subject: &Subject, daemon: &str) -> Finding {

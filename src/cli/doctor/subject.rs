@@ -90,7 +90,8 @@ impl Subject {
     pub(super) fn original(&self) -> Option<&Owner> {
         let look = || {
             let is_absent = matches!(self.status(), StatusAnswer::Absent(_));
-            let server = is_absent.then(|| port_owner::server(&self.config)).flatten();
+            let find = || port_owner::original(&self.config).or_else(|| port_owner::server(&self.config));
+            let server = is_absent.then(find).flatten();
             server.filter(|owner| owner.kind == OwnerKind::Original)
         };
         self.original.get_or_init(look).as_ref()

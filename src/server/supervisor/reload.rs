@@ -227,10 +227,12 @@ impl Supervisor {
         }
     }
 
+    /// Writes a deleted one again.
     fn move_pid_file(&mut self) {
         let config = &self.running.app.state.config;
         let path = PidFile::path_for(config);
-        if self.pid_file.as_ref().map(PidFile::path) != path.as_deref() {
+        let is_deleted = path.as_ref().is_some_and(|path| !path.exists());
+        if is_deleted || self.pid_file.as_ref().map(PidFile::path) != path.as_deref() {
             self.pid_file = None;
             self.pid_file = PidFile::write(config);
         }

@@ -132,6 +132,18 @@ fn the_original_beside_nodegate_is_an_error() {
     assert_eq!(all, [(Level::Error, both.to_owned())]);
 }
 
+#[test]
+fn a_failed_second_unit_is_named() {
+    let original = OURS
+        .replace("path=/usr/bin/nodegate ", "path=/usr/bin/pveproxy ")
+        .replace("/usr/bin/nodegate run pve", "/usr/bin/pveproxy start");
+    let instance = OURS
+        .replace("Id=pveproxy.service", "Id=nodegate@pve.service")
+        .replace("ActiveState=active", "ActiveState=failed");
+    let failed = "nodegate@pve.service is failed, and pveproxy.service is active".to_owned();
+    assert_eq!(found(&[&original, &instance]), [(Level::Warning, failed)]);
+}
+
 /// Neither a second unit on the port of the original nor the worker of nodegate has to start.
 #[test]
 fn beside_the_original_no_unit_has_to_start() {
