@@ -105,8 +105,7 @@ fn listen(
     met: Option<ReceivedHandoff>,
 ) -> Result<(ListenerSet, Option<OldProcess>), Vec<Diagnostic>> {
     let plan = ListenerPlan::new(config);
-    let unbound =
-        |unbound: UnboundListener| vec![config.listener_problem(unbound.number, unbound.error.to_string())];
+    let unbound = |unbound: UnboundListener| vec![unbound.problem(config)];
     let all_of = |some: ListenerSet| match some.rebind(plan) {
         Ok(moved) => Ok(moved.unwrap_or(some)),
         Err(error) => Err(unbound(error)),
@@ -116,7 +115,7 @@ fn listen(
         let inherited = ListenerSet::inherited(sockets, inheritance.bound_for, others);
         return Ok((all_of(inherited)?, Some(predecessor)));
     }
-    let given = systemd::sockets().map_err(|why| vec![config.listener_problem(0, why)])?;
+    let given = systemd::sockets().map_err(|why| vec![config.listener_problem(0, "address", why)])?;
     match config.settings.listeners.first() {
         Some(first) if !given.is_empty() => {
             tracing::debug!("systemd has opened the sockets; listen.address and listen.port are not used");

@@ -211,11 +211,9 @@ impl Config {
         }
     }
 
-    /// A problem with the address of a listener, by its number.
-    pub fn listener_problem(&self, number: usize, message: String) -> Diagnostic {
-        let key = if number == 0 { "listen.address".to_owned() } else { layers::written(number, "address") };
-        let listener = self.settings.listeners.get(number);
-        let origin = listener.map_or(ValueOrigin::Profile, |listener| listener.origin.clone());
+    /// A problem with the `address` or the `port` of a listener, by its number.
+    pub fn listener_problem(&self, number: usize, key: &str, message: String) -> Diagnostic {
+        let (key, origin) = self.listener_setting(number, key);
         Diagnostic::error(origin, key, message)
     }
 

@@ -40,6 +40,20 @@ pub enum BindError {
     Other { address: SocketAddr, source: io::Error },
 }
 
+impl BindError {
+    /// The key of a listener to correct.
+    fn key(&self) -> &'static str {
+        match self {
+            Self::Taken(_) | Self::Twice(_) | Self::Forbidden(_) => "port",
+            Self::NotHere(_)
+            | Self::ZoneMissing(_)
+            | Self::NoSuchZone(_)
+            | Self::NoSuchName { .. }
+            | Self::Other { .. } => "address",
+        }
+    }
+}
+
 fn without_port_0(address: &SocketAddr) -> String {
     if address.port() > 0 {
         return address.to_string();
@@ -58,7 +72,7 @@ pub fn address_problems(config: &Config) -> Vec<Diagnostic> {
     let listeners = config.settings.listeners.iter().enumerate();
     let problem = |(number, address): (usize, ListenAddress)| {
         let error = bind(&ListenSettings { address, port: 0 }).err()?;
-        Some(config.listener_problem(number, error.to_string()))
+        Some(config.listener_problem(number, error.key(), error.to_string()))
     };
     listeners
         .map(|(number, listener)| (number, listener.listen.address.clone()))

@@ -206,7 +206,7 @@ fn left_out_of_trial(config: &Config) -> Vec<Diagnostic> {
         .map(|(number, listener)| {
             let (name, port) = (&listener.name, listener.listen.port);
             let message = format!("listener '{name}' {LEFT_OUT}: port {port} is in use");
-            config.listener_problem(number, message).into_warning()
+            config.listener_problem(number, "port", message).into_warning()
         })
         .collect()
 }

@@ -9,6 +9,7 @@ use socket2::SockRef;
 
 use super::{BindError, bind, bind_with, prepare};
 use crate::config::Config;
+use crate::config::diagnostic::Diagnostic;
 use crate::config::settings::{FIRST, ListenerSettings};
 
 /// A socket, and the name of the listener whose rules apply to its connections.
@@ -69,6 +70,12 @@ pub struct UnboundListener {
     /// its index among the listeners of the settings
     pub number: usize,
     pub error: BindError,
+}
+
+impl UnboundListener {
+    pub fn problem(&self, config: &Config) -> Diagnostic {
+        config.listener_problem(self.number, self.error.key(), self.error.to_string())
+    }
 }
 
 impl ListenerSet {

@@ -126,7 +126,7 @@ impl Supervisor {
         let moved = self
             .listening
             .rebind(ListenerPlan::new(config))
-            .map_err(|unbound| vec![config.listener_problem(unbound.number, unbound.error.to_string())])?;
+            .map_err(|unbound| vec![unbound.problem(config)])?;
         let sockets = moved.as_ref().map_or(&self.listening.sockets, |moved| &moved.sockets);
         self.workers.serve(&loaded.app, sockets).map_err(|error| {
             vec![Diagnostic::error(config.origin("workers"), "workers", error.to_string())]

@@ -82,7 +82,7 @@ fn names_are_unique_and_classes_of_routes_exist() {
             (0..33).map(|number| table(&format!("a{number}"), "")).collect(),
             "97: listener[33]: there can be 32",
         ),
-        (table("a", "address = \"192.0.2.77\"\n"), "1: listener[1].address: 192.0.2.77 is not an address"),
+        (table("a", "address = \"192.0.2.77\"\n"), "4: listener[1].address: 192.0.2.77 is not an address"),
     ];
     for (text, problem) in cases {
         site.write(PVE, text);

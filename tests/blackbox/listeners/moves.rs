@@ -45,7 +45,7 @@ fn what_cannot_be_bound_changes_nothing() {
     let one = free_port();
     let gate = start(&site, &table("one", one, ""), &[]);
     site.write(PVE, table("other", port, ""));
-    reload(&gate, "listener[1].address: port");
+    reload(&gate, "listener[1].port: port");
     assert!(gate.stderr().contains("is in use by another process"));
     assert_eq!(curl(&format!("https://127.0.0.1:{one}/x"), &[]), "404");
 }
