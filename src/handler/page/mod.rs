@@ -133,7 +133,7 @@ impl PageSet {
         let rendered = self.render(template, &context)?;
         let gap = self.find_gap(template, &rendered);
         let content_type = HeaderValue::from_static("text/html; charset=UTF-8");
-        let response = self.response(Bytes::from(rendered.page), content_type, head).await;
+        let response = self.response(Bytes::from(rendered.page), content_type, head, login).await;
         Ok(RenderedPage { response, gap })
     }
 
@@ -195,9 +195,17 @@ impl PageSet {
         }
     }
 
-    async fn response(&self, page: Bytes, content_type: HeaderValue, head: &Parts) -> Response<ResponseBody> {
-        let is_large_enough = self.compression_enabled && page.len() >= MIN_COMPRESSED_BYTES;
-        let mut coding = if is_large_enough { compression::negotiate_own(&head.headers) } else { None };
+    /// The page of a logged-in user is not compressed: it holds a CSRF token, and reflects parameters (BREACH, RFC 9113
+    /// section 10.6).
+    async fn response(
+        &self,
+        page: Bytes,
+        content_type: HeaderValue,
+        head: &Parts,
+        login: Option<&PageLogin>,
+    ) -> Response<ResponseBody> {
+        let is_compressed = self.compression_enabled && login.is_none() && page.len() >= MIN_COMPRESSED_BYTES;
+        let mut coding = if is_compressed { compression::negotiate_own(&head.headers) } else { None };
         let mut bytes = page;
         if let Some(wanted) = coding {
             match compression::compress(wanted, bytes.clone()).await {

@@ -198,7 +198,9 @@ impl PageSet {
             return draft.ok_or_else(|| unavailable(format!("{condition}{}", self.worker.remedy)));
         };
         match self.fetch_page(state, upstream, asked).await {
-            Ok(WorkerPage { page, content_type }) => Ok(self.response(page, content_type, asked.head).await),
+            Ok(WorkerPage { page, content_type }) => {
+                Ok(self.response(page, content_type, asked.head, asked.login).await)
+            }
             Err(WorkerError::Saturated(error)) => draft.ok_or(error.into()),
             Err(error) => {
                 self.log_worker_error(&error);
