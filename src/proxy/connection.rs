@@ -74,7 +74,7 @@ async fn open(worker: &Rc<Worker>, accepted: AcceptedConnection) -> Option<OpenC
         rules: &rules,
         peer,
         unauthenticated: &unauthenticated,
-        write_buffers: &worker.buffers.tls,
+        worker,
     };
     let acceptor = match &state.port_protocol {
         PortProtocol::Https(acceptor) => acceptor,

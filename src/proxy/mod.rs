@@ -11,6 +11,7 @@ pub mod connection;
 pub mod files;
 pub mod framing;
 pub mod handlers;
+pub mod handshake_turn;
 pub mod host_check;
 pub mod http2;
 pub mod incoming_request;

@@ -13,9 +13,9 @@ use crate::metrics::counters::Metrics;
 use crate::metrics::labels::{HandshakeResult, LimitLabel};
 use crate::net::acl::PeerIp;
 use crate::os::log_limit::{self, LogTopic};
-use crate::proxy::worker_context::WorkerContext;
+use crate::proxy::worker_context::{Worker, WorkerContext};
 use crate::state::shared::ListenerRules;
-use crate::tls::{ClientIdentity, HandshakeError, TlsAcceptor, TlsSession, TlsStream, WriteBuffers};
+use crate::tls::{ClientIdentity, HandshakeError, TlsAcceptor, TlsSession, TlsStream};
 
 /// A TLS record of type handshake (RFC 8446 section 5.1).
 pub(super) const TLS_HANDSHAKE: u8 = 0x16;
@@ -33,8 +33,8 @@ pub struct ConnectionSetup<'a> {
     pub rules: &'a ListenerRules,
     pub peer: PeerIp,
     pub unauthenticated: &'a UnauthenticatedConnection,
-    /// of the worker that serves the connection
-    pub write_buffers: &'a WriteBuffers,
+    /// the one that serves the connection
+    pub worker: &'a Worker,
 }
 
 /// Accepts TLS if the client begins with it. `None` if the connection has to close.
@@ -96,9 +96,11 @@ pub(super) async fn accept_tls(
         }
     }
     setup.unauthenticated.set_phase(ConnectionPhase::Handshake);
-    let left = deadline.saturating_duration_since(Instant::now());
-    let accepted = acceptor.accept(&setup.rules.settings.clients, stream, setup.write_buffers, left).await;
+    let policy = &setup.rules.settings.clients;
+    let handshake = acceptor.accept(policy, stream, &setup.worker.buffers.tls);
+    let accepted = timeout_at(deadline, setup.worker.handshake_turn.run(handshake)).await;
     accepted
+        .unwrap_or(Err(HandshakeError::Deadline(limit)))
         .inspect_err(|error| {
             failed(error);
             note_client_certificate(setup, error);

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::handler::console::relay::RelayBuffers;
 use crate::proxy::handlers::{App, Handlers};
+use crate::proxy::handshake_turn::HandshakeTurn;
 use crate::proxy::router::Route;
 use crate::state::shared::AppState;
 use crate::state::upstreams::Upstreams;
@@ -50,6 +51,7 @@ pub struct WorkerBuffers {
 pub struct Worker {
     context: RefCell<Rc<WorkerContext>>,
     pub buffers: WorkerBuffers,
+    pub handshake_turn: HandshakeTurn,
     /// cancelled when everything has to end
     pub stop: CancellationToken,
 }
@@ -88,7 +90,7 @@ impl Worker {
     pub fn new(app: App, tokens: WorkerTokens) -> Self {
         let stop = tokens.stop.clone();
         let context = RefCell::new(Rc::new(WorkerContext::new(app, tokens)));
-        Self { context, buffers: WorkerBuffers::default(), stop }
+        Self { context, buffers: WorkerBuffers::default(), handshake_turn: HandshakeTurn::default(), stop }
     }
 
     /// The context for the next request. Do not hold it across a long await: it keeps an old configuration alive.

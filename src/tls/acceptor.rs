@@ -9,7 +9,6 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext};
 use openssl::x509::X509;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::revocation::CertificateFault;
 use super::{TlsStream, WriteBuffers, build, contexts};
@@ -205,7 +204,7 @@ impl TlsAcceptor {
         self.served().certificates.to_vec()
     }
 
-    /// Performs the handshake within `deadline`, by the client certificate policy of the listener.
+    /// Performs the handshake, by the client certificate policy of the listener.
     ///
     /// # Errors
     /// [`HandshakeError`], also if a resumed session brings a certificate that is no longer good.
@@ -214,22 +213,18 @@ impl TlsAcceptor {
         policy: &ClientAuthPolicy,
         stream: TcpStream,
         buffers: &WriteBuffers,
-        deadline: Duration,
     ) -> Result<TlsStream, HandshakeError> {
         let contexts = self.served().contexts;
         let matching = contexts.iter().find(|known| known.policy == *policy).ok_or(HandshakeError::Gone)?;
         let mut stream = TlsStream::new(Ssl::new(&matching.context)?, stream, buffers.clone())?;
         drop(contexts);
-        match timeout(deadline, stream.accept()).await {
-            Ok(Ok(())) if stream.is_outdated() => Err(HandshakeError::Outdated),
-            Ok(Ok(())) => {
-                let resumed = stream.resumed_certificate();
-                let verified = resumed.map_or(Ok(()), |certificate| self.verify(policy, &[certificate]));
-                verified.map(|()| stream).map_err(HandshakeError::Certificate)
-            }
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(HandshakeError::Deadline(deadline)),
+        stream.accept().await?;
+        if stream.is_outdated() {
+            return Err(HandshakeError::Outdated);
         }
+        let resumed = stream.resumed_certificate();
+        let verified = resumed.map_or(Ok(()), |certificate| self.verify(policy, &[certificate]));
+        verified.map(|()| stream).map_err(HandshakeError::Certificate)
     }
 }
 
