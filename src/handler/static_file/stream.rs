@@ -16,8 +16,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::http::body::PieceStream;
 
-/// Bytes of one read from a disk. One body buffers no more.
-const DISK_READ_BYTES: u64 = 256 << 10;
+/// Bytes of one read on the blocking pool. ZFS and tmpfs have no other reads, so this bounds the memory of a client that
+/// stops reading as well.
+const DISK_READ_BYTES: u64 = 64 << 10;
 /// Bytes of one read from the page cache. They fit into the CPU's cache until they are encrypted, and a client that stops
 /// reading holds only this much.
 const CACHED_READ_BYTES: u64 = 32 << 10;

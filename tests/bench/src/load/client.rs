@@ -1,7 +1,7 @@
 //! The TLS client of the generators: TLS 1.3 without looking at the certificate, one request, one answer.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use openssl::ssl::{
     Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslSession, SslVerifyMode, SslVersion,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
@@ -58,6 +58,19 @@ pub(crate) async fn connect(
 ) -> Result<Stream> {
     let stream = within("connect", async { Ok(TcpStream::connect(address).await?) }).await?;
     secure(stream, context, session).await
+}
+
+/// The address of a stranger, which limits count: loopback they do not.
+pub(crate) fn stranger(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 51, 100, number.saturating_add(1))
+}
+
+/// Connects from one of the addresses of this machine.
+pub(crate) async fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::new(from.into(), 0))?;
+    within("connect", async { Ok(socket.connect(address).await?) }).await
 }
 
 /// Shakes hands on a connection.

@@ -1,6 +1,6 @@
 //! Clients that ask and do not read, or begin and do not end.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -17,6 +17,8 @@ use super::client;
 
 /// Handshakes under way at a time.
 const AT_ONCE: usize = 32;
+/// Addresses of the slowloris clients, which limits count.
+const ADDRESSES: u8 = 32;
 /// Between two bytes of a head that never ends.
 const DRIP: Duration = Duration::from_secs(1);
 /// All of them are there by then.
@@ -43,6 +45,11 @@ impl Stalled {
         self.counts.open.load(Ordering::Relaxed)
     }
 
+    /// Clients that were there once, or were turned out.
+    fn seen(&self) -> usize {
+        self.opened() + self.counts.failed.load(Ordering::Relaxed)
+    }
+
     /// Connections opened so far: more than asked for where the server has closed some and they came again.
     pub(crate) fn opened(&self) -> usize {
         self.counts.opened.load(Ordering::Relaxed)
@@ -58,15 +65,20 @@ impl Drop for Stalled {
     }
 }
 
-/// `count` clients that send a head byte by byte and come back when they are turned out. Returns when all are there.
+/// `count` clients of the network that send a head byte by byte and come back when they are turned out. Returns when
+/// each has come once.
 pub(crate) fn slowloris(address: SocketAddr, count: usize) -> Result<Stalled> {
-    start(address, count, &Behaviour::Drip)
+    let stalled = start(address, count, &Behaviour::Drip)?;
+    wait("have come", count, || stalled.seen())?;
+    Ok(stalled)
 }
 
 /// `count` clients that ask, take the head of the answer, whose status must be `status`, and read no further: a big
 /// file, or a console that floods. Returns when all are there.
 pub(crate) fn unread(address: SocketAddr, count: usize, request: &str, status: u16) -> Result<Stalled> {
-    start(address, count, &Behaviour::Unread { request: request.to_owned(), status })
+    let stalled = start(address, count, &Behaviour::Unread { request: request.to_owned(), status })?;
+    wait("are there", count, || stalled.open())?;
+    Ok(stalled)
 }
 
 #[derive(Clone)]
@@ -84,8 +96,9 @@ fn start(address: SocketAddr, count: usize, behaviour: &Behaviour) -> Result<Sta
         runtime.block_on(async {
             let mut clients = JoinSet::new();
             let turn = Arc::new(Semaphore::new(AT_ONCE));
-            for _ in 0..count {
+            for (_, number) in (0..count).zip((0..ADDRESSES).cycle()) {
                 let one = One {
+                    from: client::stranger(number),
                     address,
                     context: context.clone(),
                     turn: Arc::clone(&turn),
@@ -96,20 +109,24 @@ fn start(address: SocketAddr, count: usize, behaviour: &Behaviour) -> Result<Sta
             let _ = stopped.await;
         });
     });
-    let stalled = Stalled { stop: Some(stop), thread: Some(thread), counts };
+    Ok(Stalled { stop: Some(stop), thread: Some(thread), counts })
+}
+
+fn wait(what: &str, count: usize, seen: impl Fn() -> usize) -> Result<()> {
     let begun = Instant::now();
-    while stalled.open() < count {
-        if begun.elapsed() > TIMEOUT || stalled.counts.failed.load(Ordering::Relaxed) > count {
-            let failed = stalled.counts.failed.load(Ordering::Relaxed);
-            bail!("only {} of {count} clients are there; {failed} failures", stalled.open());
+    while seen() < count {
+        if begun.elapsed() > TIMEOUT {
+            bail!("only {} of {count} clients {what}", seen());
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Ok(stalled)
+    Ok(())
 }
 
 /// One of the clients.
 struct One {
+    /// only of a client that drips: limits count it
+    from: Ipv4Addr,
     address: SocketAddr,
     context: SslContext,
     turn: Arc<Semaphore>,
@@ -129,7 +146,13 @@ impl One {
 
     async fn once(&self, behaviour: &Behaviour) -> Result<()> {
         let turn = self.turn.acquire().await?;
-        let mut stream = client::connect(self.address, &self.context, None).await?;
+        let mut stream = match behaviour {
+            Behaviour::Drip => {
+                let tcp = client::connect_from(self.from, self.address).await?;
+                client::secure(tcp, &self.context, None).await?
+            }
+            Behaviour::Unread { .. } => client::connect(self.address, &self.context, None).await?,
+        };
         if let Behaviour::Unread { request, status } = behaviour {
             let answered = client::begin(&mut stream, request).await?;
             if answered != *status {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::Result;
 use openssl::ssl::SslContext;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -58,7 +57,7 @@ impl Strangers {
                 let turn = Arc::new(Semaphore::new(AT_ONCE));
                 for (number, from) in (0..count).zip((0..addresses.max(1)).cycle()) {
                     let one = Stranger {
-                        from: Ipv4Addr::new(198, 51, 100, from + 1),
+                        from: client::stranger(from),
                         address,
                         context: context.clone(),
                         turn: Arc::clone(&turn),
@@ -109,7 +108,7 @@ impl Stranger {
 
     async fn once(&self, attack: &Attack) -> Result<()> {
         let turn = self.turn.acquire().await?;
-        let tcp = self.connect().await?;
+        let tcp = client::connect_from(self.from, self.address).await?;
         if let Attack::HoldPlain(bytes) = attack {
             let mut tcp = tcp;
             tcp.write_all(bytes).await?;
@@ -154,12 +153,5 @@ impl Stranger {
 
     fn count(&self) -> usize {
         self.begun.fetch_add(1, Ordering::Relaxed)
-    }
-
-    async fn connect(&self) -> Result<TcpStream> {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(SocketAddr::new(self.from.into(), 0))?;
-        client::within("connect", async { Ok(socket.connect(self.address).await?) }).await
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn measure(lab: &Lab, plan: &Plan) -> Result<Vec<Row>> {
         let mut during = Series { name: "under attack", samples: Vec::new() };
         let mut before = Series { name: "before", samples: Vec::new() };
         for _ in 0..plan.repeats.min(3) {
-            let proxy = proxy::nodegate(lab, job, PROXY_CORE, &["workers=3"])?;
+            let proxy = proxy::nodegate(lab, job, PROXY_CORE, &["workers=3", "listen.address=0.0.0.0"])?;
             let asked = get("/api2/json/cluster/status", &lab.tickets(0, 1).concat());
             before.samples.push(others(&proxy, &asked, plan.seconds)?);
             let at_rest = pss(&proxy)?;
