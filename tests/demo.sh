@@ -114,7 +114,7 @@ try() {
 list_commands() {
     local pve=https://127.0.0.1:$pve_port pmg=https://127.0.0.1:$pmg_port
     local curl="curl -sS --cacert $root/etc/pve/pve-root-ca.pem"
-    local call="$bin/nodegate --root $root"
+    local call="nodegate --root $root"
     local login='-d username=root@pam -d password=demo'
 
     try "Log in to Proxmox VE: a ticket, and the token for writes" \
@@ -146,7 +146,7 @@ sleep 1; $call status pve | grep -A1 consoles; wait \$!" '1 open.*101 Switching 
         "ticket=\$($curl $login $pmg/api2/json/access/ticket | sed 's/.*\"ticket\":\"\\([^\"]*\\)\".*/\\1/')
 $curl -b \"PMGAuthCookie=\$ticket\" $pmg/api2/json/version" '"version":"9'
     try "A SPICE tunnel, as a viewer opens it, to a machine that echoes each byte" \
-        "target=\$($bin/standin spice $root \"\$(hostname -s)\" 100 $machine_port)
+        "target=\$(standin spice $root \"\$(hostname -s)\" 100 $machine_port)
 exec 3<>/dev/tcp/127.0.0.1/$spice_port
 printf 'CONNECT %s HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\nhello, machine\\n' \"\$target\" \"\$target\" >&3
 head -n 3 <&3; exec 3>&-" 'HTTP/1.0 200 OK.*hello, machine'
@@ -182,7 +182,7 @@ print_commands() {
     echo "Users root@pam and bob@pve, password demo. The root is $root, with every log."
     echo "In another terminal (bash), one after another:"
     echo
-    echo "cd $PWD"
+    echo "cd $PWD; PATH=$(realpath "$bin"):\$PATH"
     for index in "${!titles[@]}"; do
         printf '\n# %s\n%s\n' "${titles[index]}" "${commands[index]}"
     done
@@ -192,6 +192,7 @@ print_commands() {
 # Runs each command and checks its output.
 try_commands() {
     local index output failed=0
+    PATH=$(realpath "$bin"):$PATH
     for index in "${!titles[@]}"; do
         # In this shell, because the commands share variables.
         eval "${commands[index]}" >"$root/tried" 2>&1 </dev/null || true

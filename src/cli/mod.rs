@@ -5,7 +5,6 @@ mod arguments;
 mod absence;
 mod acl;
 mod check;
-mod command_line;
 mod compare;
 mod daemon;
 mod doctor;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use nix::sys::signal::Signal;
 
 use super::absence::{self, Absence, NoSocket};
-use super::command_line::command_line;
 use super::{CommandResult, NOT_RUNNING, complain, fail, locate, say, write_to_stderr};
 use crate::admin::protocol::{ControlRequest, ControlResponse};
+use crate::config::command_line::command_line;
 use crate::config::{Config, ConfigSources};
 use crate::os::daemon_process::DaemonProcess;
 

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+/// A part of the warning about a value that another one overrides.
+pub(super) const OVERRIDDEN: &str = "is overridden by";
+
 /// The origin of a value.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum ValueOrigin {
@@ -55,6 +58,11 @@ impl Diagnostic {
 
     pub fn warning(origin: ValueOrigin, key: impl Into<String>, message: impl Into<String>) -> Self {
         Self::error(origin, key, message).into_warning()
+    }
+
+    /// Whether it is about a value in a file that another value overrides.
+    pub fn is_of_overridden_value(&self) -> bool {
+        self.message.contains(OVERRIDDEN)
     }
 
     /// A problem with a file that no setting names.

@@ -2,6 +2,7 @@
 
 pub mod added_files;
 mod auth;
+pub mod command_line;
 mod compare;
 pub mod diagnostic;
 mod difference;
@@ -133,7 +134,7 @@ impl Config {
         layers.command_line(&options.sets);
         let Diagnosed { value: settings, problems: more } = Settings::resolve(&layers, root);
         let mut problems = std::mem::take(&mut layers.problems);
-        problems.extend(layers.overridden());
+        problems.extend(layers.overridden(&package_file));
         problems.extend(more);
         let setting = layers.find(loaded_routes::SETTING);
         let Diagnosed { value: routes, problems: more } =

@@ -1,5 +1,6 @@
 //! The sources of the configuration, so that it can be loaded again.
 
+use crate::config::command_line::command_line;
 use crate::config::diagnostic::{Diagnosed, Diagnostic, ValueOrigin};
 use crate::config::{Config, ConfigDifference, ConfigSources};
 use crate::os::{listener, log_file, sandbox};
@@ -68,8 +69,8 @@ impl ConfigLoader {
         }
         let message = format!(
             "was reverted because the reload was not confirmed, and the files still hold it: correct it, or put it in \
-             effect with `nodegate reload {} --force`",
-            self.profile
+             effect with `{} --force`",
+            command_line("reload", &self.profile, &self.options)
         );
         Err(unwanted.problems(&message))
     }

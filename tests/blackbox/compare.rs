@@ -481,6 +481,7 @@ fn unusable_comparisons_end_with_a_reason() {
     site.write(LOG, "nothing\n");
     let empty = trial.compare(url, None);
     assert!(empty.stderr.contains("has no GET request that may be replayed"), "{empty:?}");
+    assert_eq!(empty.code, 2);
     assert_eq!(trial.compare_by("compare", url, None, &["--rate", "0"]).code, 2);
     trial.log_gets(&[VERSION]);
     let gone = trial.compare(url, Some(&trial.cookie()));

@@ -300,11 +300,11 @@ fn a_reverted_configuration_stays_rejected() {
 
     let refusal = format!(
         "{place}: acl.policy: was reverted because the reload was not confirmed, and the files still hold it: \
-         correct it, or put it in effect with `nodegate reload pve --force`"
+         correct it, or put it in effect with `nodegate reload pve --root "
     );
     let again = ask(&site, &gate, &["reload"]);
     assert_eq!(again.code, 1);
-    again.complains(&refusal);
+    assert!(again.stderr.contains(&refusal) && again.stderr.contains(" --force`"), "{again:?}");
     crate::reload::reload(&gate, &format!("reload refused, serving as before: {refusal}"));
     site.write(SITE_FILE, format!("{denies}[limits]\nbody = 1000\n"));
     assert_eq!(ask(&site, &gate, &["reload"]).code, 1, "another setting does not make these better");
@@ -317,6 +317,33 @@ fn a_reverted_configuration_stays_rejected() {
     site.write(SITE_FILE, denies);
     assert_eq!(ask(&site, &gate, &["reload"]).code, 0, "the memory ends with the correction");
     assert!(!is_open());
+}
+
+#[test]
+fn a_revert_without_a_change_is_no_problem() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    assert_eq!(ask(&site, &gate, &["reload", "--confirm", "1"]).code, 0);
+    eventually("its time is over", || gate.stderr().contains("the unconfirmed reload had changed nothing"));
+    let report = report(&site, &gate, "pve");
+    let last = &report["last_reload"];
+    assert_eq!((&last["problems"], &last["unconfirmed_until"]), (&serde_json::json!([]), &Value::Null));
+    assert_eq!(report["reverted"], serde_json::json!([]));
+}
+
+/// The value in effect again overrides another one, and the files have neither.
+#[test]
+fn a_revert_warns_of_no_old_lines() {
+    let site = Site::pve();
+    site.legacy("DENY_FROM=192.0.2.7\n");
+    site.write(SITE_FILE, "[acl]\ndeny_from = \"192.0.2.8\"\n");
+    let gate = Nodegate::start(&site, &[]);
+    let warns = || report(&site, &gate, "pve")["problems"].to_string().contains("is overridden by");
+    assert!(warns());
+    std::fs::remove_file(site.path(SITE_FILE)).unwrap();
+    assert_eq!(ask(&site, &gate, &["reload", "--confirm", "1"]).code, 0);
+    eventually("it is taken back", || gate.stderr().contains("reload reverted"));
+    assert!(!warns());
 }
 
 /// Its own values have not changed.

@@ -61,27 +61,20 @@ pub struct ComparisonOptions {
 pub fn run(profile: &str, options: &ConfigSources, comparison: &ComparisonOptions) -> CommandResult {
     let config = load(profile, options)?;
     let prepared = RepeatRules::new(&config).and_then(|rules| {
-        let requests = read_requests(&config, comparison, &rules)?;
+        let log = comparison.log.clone().or_else(|| config.settings.access_log.clone());
+        let log = log.ok_or("the profile names no access log: give one with --log")?;
+        let requests =
+            requests::read_log(&log, &rules).map_err(|error| format!("{}: {error}", log.display()))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        Ok((Arc::new(pair(&config, comparison, rules)?), requests, runtime))
+        Ok((Arc::new(pair(&config, comparison, rules)?), log, requests, runtime))
     });
-    let (pair, requests, runtime) = prepared.map_err(|message| fail(&message))?;
-    Ok(runtime.block_on(compare(&pair, &requests, comparison)))
-}
-
-fn read_requests(
-    config: &Config,
-    comparison: &ComparisonOptions,
-    rules: &RepeatRules,
-) -> Result<LoggedRequests, String> {
-    let log = comparison.log.clone().or_else(|| config.settings.access_log.clone());
-    let log = log.ok_or("the profile names no access log: give one with --log")?;
-    let requests = requests::read_log(&log, rules).map_err(|error| format!("{}: {error}", log.display()))?;
+    let (pair, log, requests, runtime) = prepared.map_err(|message| fail(&message))?;
     if requests.targets.is_empty() {
-        return Err(format!("{}: has no GET request that may be replayed", log.display()));
+        let message = format!("{}: has no GET request that may be replayed", log.display());
+        return Ok(cannot_begin(&message));
     }
-    Ok(requests)
+    Ok(runtime.block_on(compare(&pair, &requests, comparison)))
 }
 
 fn pair(config: &Config, comparison: &ComparisonOptions, rules: RepeatRules) -> Result<ServerPair, String> {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::deadline::{self, ProgramError};
 use super::finding::Finding;
 use super::subject::Subject;
-use crate::cli::command_line::command_line;
 use crate::config::ConfigSources;
+use crate::config::command_line::command_line;
 
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(5);
 /// The program that a unit of ours starts.

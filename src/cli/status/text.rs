@@ -79,7 +79,7 @@ pub(crate) fn render(report: &StatusReport, rate: Option<f64>, paint: TextStyle)
         row("reverted", &paint.red(&still));
     }
     for problem in report.problems.iter().take(SHOWN_PROBLEMS) {
-        row("warning", &paint.red(problem));
+        row("warning", &paint.red(&problem.replacen("warning: ", "", 1)));
     }
     if report.problems.len() > SHOWN_PROBLEMS {
         row("", &format!("{} more warnings: --json", report.problems.len() - SHOWN_PROBLEMS));

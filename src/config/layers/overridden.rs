@@ -1,24 +1,31 @@
 //! Values that a stronger layer overrides with another value. An admin who changes the weaker one sees no effect.
 
+use std::path::Path;
+
 use super::{AssignedValue, SettingsLayers};
-use crate::config::diagnostic::{Diagnostic, ValueOrigin};
+use crate::config::diagnostic::{Diagnostic, OVERRIDDEN, ValueOrigin};
 use crate::config::setting::{ValueKind, milliseconds};
 
 /// Characters of a value in a message; lists of addresses may be long.
 const SHOWN_CHARACTERS: usize = 100;
 
 impl SettingsLayers {
-    /// A warning for each such value, at its origin. Values of the profile are defaults, so they cause no warning.
-    pub fn overridden(&self) -> Vec<Diagnostic> {
+    /// A warning for each such value, at its origin. Values of the profile and of `package_file` are defaults, so they
+    /// cause no warning.
+    pub fn overridden(&self, package_file: &Path) -> Vec<Diagnostic> {
+        let is_default = |origin: &ValueOrigin| match origin {
+            ValueOrigin::Profile => true,
+            ValueOrigin::File { path, .. } => path == package_file,
+            ValueOrigin::Environment(_) | ValueOrigin::CommandLine => false,
+        };
         let warn = |AssignedValue { row, value: found, .. }: &AssignedValue| {
             let winner = self.find(row.key);
-            let differs = found.origin != ValueOrigin::Profile
+            let differs = !is_default(&found.origin)
                 && !same_layer(&found.origin, &winner.origin)
                 && meaning(row.kind, &found.text) != meaning(row.kind, &winner.text);
             differs.then(|| {
                 let (weaker, stronger) = (shortened(&found.text), shortened(&winner.text));
-                let message =
-                    format!("'{weaker}' is overridden by {}, which says '{stronger}'", winner.origin);
+                let message = format!("'{weaker}' {OVERRIDDEN} {}, which says '{stronger}'", winner.origin);
                 Diagnostic::warning(found.origin.clone(), row.written(&found.origin), message)
             })
         };

@@ -101,9 +101,15 @@ impl Supervisor {
 
     /// Restores the configuration from before an unconfirmed reload.
     pub(super) async fn revert(&mut self) {
-        let Some(RevertState { loaded, .. }) = self.fallback.take() else { return };
+        let Some(RevertState { mut loaded, .. }) = self.fallback.take() else { return };
         let difference = self.running.app.state.config.difference(&loaded.app.state.config);
+        // These are about lines that the files may no longer have.
+        loaded.problems.retain(|problem| !problem.is_of_overridden_value());
         match self.apply(loaded).await {
+            Ok(summary) if summary.changed.is_empty() && difference.is_empty() => {
+                tracing::info!("the unconfirmed reload had changed nothing");
+                self.control.confirmed();
+            }
             Ok(summary) => {
                 let origins = difference.origins();
                 let still = if origins.is_empty() { String::new() } else { still_held(&origins) };

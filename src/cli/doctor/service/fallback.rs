@@ -1,10 +1,10 @@
 //! The unit that runs the original after nodegate has failed.
 
 use super::Unit;
-use crate::cli::command_line::command_line;
 use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::subject::Subject;
 use crate::config::ConfigSources;
+use crate::config::command_line::command_line;
 
 /// `None` if nodegate did not fail.
 pub(super) fn evaluate(subject: &Subject, fallback: &Unit, daemon: &Unit) -> Option<Finding> {

@@ -3,7 +3,7 @@
 use crate::config::ConfigSources;
 
 /// A command of nodegate for this profile, with the options of this run, to copy into a shell.
-pub(super) fn command_line(verb: &str, profile: &str, options: &ConfigSources) -> String {
+pub fn command_line(verb: &str, profile: &str, options: &ConfigSources) -> String {
     let mut line = format!("nodegate {verb} {}", quoted(profile));
     if !options.root.is_system() {
         let directory = quoted(&options.root.directory().to_string_lossy());
