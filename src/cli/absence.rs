@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use super::port_owner::{self, Owner};
+use super::port_owner::{self, Owner, OwnerKind};
 use crate::admin::client::ControlClient;
 use crate::admin::protocol;
 use crate::config::Config;
@@ -65,7 +65,9 @@ pub(super) fn text(config: &Config, server: Option<&Owner>, reason: &str) -> Str
 
 /// The same if another program has its port.
 pub(super) fn serves_instead(config: &Config, owner: &Owner) -> String {
-    let (name, port) = (&config.product.name, config.settings.listen.port);
+    let is_original = owner.kind == OwnerKind::Original && !config.is_trial();
+    let port = if is_original { config.own_port } else { config.settings.listen.port };
+    let name = &config.product.name;
     format!("nodegate does not run for {name}: {} serves port {port}", owner.text(&config.product.daemon))
 }
 

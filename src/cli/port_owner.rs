@@ -99,12 +99,17 @@ pub(super) fn original(config: &Config) -> Option<Owner> {
     (owner.kind == OwnerKind::Original).then_some(owner)
 }
 
-/// The process that has the port of the settings open: the original if it is one of several.
+/// The process that has the port of the settings open: the original if it is one of several. The original has the
+/// product's own port, even if the settings name another one.
 pub(super) fn server(config: &Config) -> Option<Owner> {
-    let port = config.settings.listen.port;
-    let ports = listening_ports(&config.product.daemon).ok()?.into_iter();
-    let owners = ports.filter(|found| found.address.port() == port).flat_map(|found| found.owners);
-    owners.min_by_key(|owner| (owner.kind != OwnerKind::Original, owner.kind))
+    let ports = listening_ports(&config.product.daemon).ok()?;
+    let at = |port| {
+        let owners =
+            ports.iter().filter(|found| found.address.port() == port).flat_map(|found| &found.owners);
+        owners.min_by_key(|owner| (owner.kind != OwnerKind::Original, owner.kind)).cloned()
+    };
+    let original = || at(config.own_port).filter(|owner| owner.kind == OwnerKind::Original);
+    at(config.settings.listen.port).or_else(|| if config.is_trial() { None } else { original() })
 }
 
 /// `daemon` is the name of the original.

@@ -43,14 +43,20 @@ impl Config {
         keys
     }
 
-    /// Whether all of these values are in effect here.
-    pub fn has_all_of(&self, difference: &ConfigDifference) -> bool {
-        let has = |(key, found): &(&'static str, ResolvedValue)| {
-            self.effective.iter().any(|(known, mine)| known == key && mine.text == found.text)
+    /// Those of these values that are in effect here, with their origins here.
+    pub fn held_of(&self, difference: &ConfigDifference) -> ConfigDifference {
+        let is_held = |(key, mine): &&(&'static str, ResolvedValue)| {
+            difference.settings.iter().any(|(known, found)| known == key && found.text == mine.text)
         };
-        let listeners = difference.listeners.as_ref();
-        difference.settings.iter().all(has)
-            && listeners.is_none_or(|wanted| texts(wanted) == texts(&self.own_listener_keys))
+        let has_listeners = difference
+            .listeners
+            .as_ref()
+            .is_some_and(|wanted| texts(wanted) == texts(&self.own_listener_keys));
+        ConfigDifference {
+            settings: self.effective.iter().filter(is_held).cloned().collect(),
+            listeners: has_listeners.then(|| self.own_listener_keys.clone()),
+            listener_origin: difference.listener_origin.clone().filter(|_| has_listeners),
+        }
     }
 }
 
@@ -92,7 +98,7 @@ mod tests {
     use crate::config::root::RootDirectory;
 
     #[test]
-    fn a_configuration_has_all_values_or_none() {
+    fn values_that_are_still_held_are_found() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("etc/nodegate/pve.toml");
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -110,14 +116,14 @@ mod tests {
         let place = |line: u8| format!("{}:{line}", file.display());
         let expected = [("acl.policy", 3), ("workers", 1), ("listener", 5)];
         assert_eq!(difference.origins(), expected.map(|(key, line)| format!("{key} ({})", place(line))));
-        for (text, has) in [
-            (taken.clone(), true),
-            (format!("limits.body = 1\n{taken}"), true),
-            (taken.replace("deny", "allow"), false),
-            (taken.replace("port = 1", "port = 2"), false),
-            (String::new(), false),
+        for (text, held) in [
+            (taken.clone(), &["acl.policy", "workers", "listener"][..]),
+            (format!("limits.body = 1\n{taken}"), &["acl.policy", "workers", "listener"]),
+            (taken.replace("deny", "allow"), &["workers", "listener"]),
+            (taken.replace("port = 1", "port = 2"), &["acl.policy", "workers"]),
+            (String::new(), &[]),
         ] {
-            assert_eq!(load(&text).has_all_of(&difference), has, "{text}");
+            assert_eq!(load(&text).held_of(&difference).keys().collect::<Vec<_>>(), held, "{text}");
         }
         assert!(before.difference(&before).is_empty());
         // The line of the changed key, behind a table that has not changed.

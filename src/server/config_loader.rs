@@ -61,10 +61,11 @@ impl ConfigLoader {
         }
     }
 
-    /// Rejects a configuration that has all of the `unwanted` values, which were reverted before.
+    /// Rejects a configuration that has one of the `unwanted` values, which were reverted before.
     pub(super) fn refuse(&self, unwanted: Option<&ConfigDifference>) -> Result<(), Vec<Diagnostic>> {
         let Some(unwanted) = unwanted else { return Ok(()) };
-        if !Config::load(&self.profile, &self.options)?.has_all_of(unwanted) {
+        let held = Config::load(&self.profile, &self.options)?.held_of(unwanted);
+        if held.is_empty() {
             return Ok(());
         }
         let message = format!(
@@ -72,6 +73,6 @@ impl ConfigLoader {
              effect with `{} --force`",
             command_line("reload", &self.profile, &self.options)
         );
-        Err(unwanted.problems(&message))
+        Err(held.problems(&message))
     }
 }

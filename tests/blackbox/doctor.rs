@@ -154,6 +154,13 @@ fn the_original_on_the_port_is_recognised() {
     let mend = finding["mend"].as_str().unwrap();
     assert!(mend.starts_with("nodegate takeover pve --trial 10m #"), "{finding}");
     assert!(mend.contains("nodegate-fallback@pveproxy"), "{finding}");
+    // The original has the product's port, whatever the settings of nodegate say.
+    let profile = site.own_profile(port);
+    site.write("/etc/nodegate/pve.toml", format!("[listen]\nport = {}\n", free_port()));
+    let mut moved = command(&["--root", site.path("").to_str().unwrap(), "doctor", &profile]);
+    let found = Found::of(&mut moved);
+    found.one("ok", "ports", &text);
+    found.one("note", "process", &format!("nodegate does not run for pve: {text} serves port {port}"));
 }
 
 /// Node 2 shows another certificate than the one that it published, node 3 is dead, node 4 accepts and says nothing.

@@ -319,6 +319,24 @@ fn a_reverted_configuration_stays_rejected() {
     assert!(!is_open());
 }
 
+/// The other one may be what locks the admin out.
+#[test]
+fn each_reverted_value_has_to_be_corrected() {
+    let site = Site::pve();
+    let gate = Nodegate::start(&site, &[]);
+    let denied = "[acl]\ndeny_from = \"127.0.0.1\"\n";
+    site.write(SITE_FILE, format!("{denied}policy = \"deny\"\n"));
+    assert_eq!(ask(&site, &gate, &["reload", "--confirm", "1"]).code, 0);
+    eventually("it is taken back", || gate.stderr().contains("reload reverted"));
+    site.write(SITE_FILE, denied);
+    let half = ask(&site, &gate, &["reload"]);
+    let line = format!("{}:2: acl.deny_from: was reverted because", site.path(SITE_FILE).display());
+    assert!(half.code == 1 && half.stderr.starts_with(&line), "{half:?}");
+    assert!(!half.stderr.contains("acl.policy") && crate::support::Session::try_tls(gate.local()).is_ok());
+    site.write(SITE_FILE, "workers = 2\n");
+    assert_eq!(ask(&site, &gate, &["reload"]).stdout, "reloaded; changed: workers\n");
+}
+
 #[test]
 fn a_revert_without_a_change_is_no_problem() {
     let site = Site::pve();

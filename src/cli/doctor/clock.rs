@@ -13,6 +13,8 @@ use crate::os::unix_time::unix_time;
 
 /// The granularity of file systems, and the clocks of other nodes.
 const TOLERANCE_SECONDS: i64 = 60;
+/// Its bit in a set of capabilities (capabilities(7)).
+const CAP_SYS_TIME: u32 = 25;
 const PROGRAM_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A file whose time decides about tickets.
@@ -36,7 +38,7 @@ pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
     let now = unix_time(SystemTime::now());
     let mut findings: Vec<_> = files(subject, now).iter().map(|file| evaluate_file(subject, file)).collect();
     findings.extend(jump(subject).map(evaluate_jump));
-    findings.push(evaluate_synchronisation(&synchronisation()));
+    findings.push(evaluate_synchronisation(&synchronisation(), may_be_set()));
     findings
 }
 
@@ -132,12 +134,22 @@ fn synchronisation() -> Synchronisation {
     }
 }
 
-fn evaluate_synchronisation(state: &Synchronisation) -> Finding {
+/// Whether a program of this machine may set the clock; most containers have no such program.
+fn may_be_set() -> bool {
+    let status = Process::myself().and_then(|own| own.status());
+    status.is_ok_and(|status| status.capbnd.is_none_or(|set| set & (1 << CAP_SYS_TIME) != 0))
+}
+
+fn evaluate_synchronisation(state: &Synchronisation, may_be_set: bool) -> Finding {
     match state {
         Synchronisation::Yes => Finding::ok("the clock is synchronised"),
         Synchronisation::No => Finding::warning("the clock is not synchronised")
             .because("a node whose clock is more than five minutes away rejects the tickets of the others")
-            .mend("apt install chrony && systemctl enable --now chrony && chronyc waitsync 10"),
+            .mend(if may_be_set {
+                "apt install chrony && systemctl enable --now chrony && chronyc waitsync 10"
+            } else {
+                "synchronise the clock of the host; this container may not set it"
+            }),
         Synchronisation::Unknown(reason) => {
             Finding::note(format!("whether the clock is synchronised is not known: {reason}"))
         }
@@ -182,7 +194,9 @@ mod tests {
 
     #[test]
     fn an_unsynchronised_clock_is_a_warning() {
-        let level = |state| evaluate_synchronisation(&state).level;
+        let mend = |may_be_set| evaluate_synchronisation(&Synchronisation::No, may_be_set).mend.unwrap();
+        assert!(mend(true).starts_with("apt install chrony") && mend(false).contains("of the host"));
+        let level = |state| evaluate_synchronisation(&state, true).level;
         assert_eq!(level(Synchronisation::Yes), Level::Ok);
         assert_eq!(level(Synchronisation::No), Level::Warning);
         assert_eq!(level(Synchronisation::Unknown("no".to_owned())), Level::Note);

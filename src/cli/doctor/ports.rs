@@ -30,6 +30,8 @@ pub(super) fn probe(subject: &Subject) -> Vec<Finding> {
     if subject.original().is_some() {
         // The others are those of nodegate, which does not run.
         wanted.truncate(1);
+        let own_port = subject.config.own_port;
+        wanted.iter_mut().filter(|_| !subject.config.is_trial()).for_each(|wanted| wanted.port = own_port);
     }
     wanted.iter().map(|wanted| evaluate(subject, subject.status(), wanted, &found)).collect()
 }
