@@ -16,12 +16,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::http::body::PieceStream;
 
-/// Bytes of one read on the blocking pool. ZFS and tmpfs have no other reads, so this bounds the memory of a client that
-/// stops reading as well.
-const DISK_READ_BYTES: u64 = 64 << 10;
-/// Bytes of one read from the page cache. They fit into the CPU's cache until they are encrypted, and a client that stops
-/// reading holds only this much.
-const CACHED_READ_BYTES: u64 = 32 << 10;
+/// Bytes of one read. They fit into the CPU's cache until they are encrypted, and a client that stops reading holds only
+/// a few such pieces. ZFS and tmpfs have no reads without waiting, so it holds for reads on the blocking pool as well.
+const PIECE_BYTES: u64 = 32 << 10;
 /// Consecutive reads from the page cache before the task yields to other connections.
 const MAX_CONSECUTIVE_READS: u8 = 16;
 
@@ -39,13 +36,13 @@ impl FileBody {
     }
 
     fn piece_end(&self) -> u64 {
-        self.remaining.end.min(self.remaining.start.saturating_add(DISK_READ_BYTES))
+        self.remaining.end.min(self.remaining.start.saturating_add(PIECE_BYTES))
     }
 
     /// Reads without waiting for a disk. `None` if nothing is cached, or the file system does not support it.
     fn read_cached(&self) -> Option<Bytes> {
         let left = self.remaining.end.saturating_sub(self.remaining.start);
-        let mut contents = vec![0; usize::try_from(left.min(CACHED_READ_BYTES)).ok()?];
+        let mut contents = vec![0; usize::try_from(left.min(PIECE_BYTES)).ok()?];
         let mut slices = [IoSliceMut::new(&mut contents)];
         let length = preadv2(&self.file, &mut slices, self.remaining.start, ReadWriteFlags::NOWAIT).ok()?;
         contents.truncate(length);
