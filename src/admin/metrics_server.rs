@@ -38,8 +38,9 @@ const MAX_CLIENTS: usize = 16;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Delay before the bind of an address in use is tried again; the predecessor may still have it.
 const BIND_INTERVAL: Duration = Duration::from_secs(1);
-/// On a trial another process usually has the address for good, so the trial gives it up after so many attempts. A
-/// predecessor is faster.
+/// Attempts before a warning about an address in use. A predecessor is faster.
+const TAKEN_ATTEMPTS: u32 = 3;
+/// On a trial another process usually has the address for good, so the trial gives it up after so many attempts.
 const TRIAL_ATTEMPTS: u32 = 5;
 /// How long a start or a reload waits for the first bind of the address.
 const FIRST_BIND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -172,7 +173,8 @@ async fn listen(address: BackendAddress, state: Arc<MetricsServerState>, attempt
             );
             return;
         }
-        if attempt == 1 && !(is_beside_another && is_taken) {
+        let warned_attempt = if is_taken { TAKEN_ATTEMPTS } else { 1 };
+        if attempt == warned_attempt && !(is_beside_another && is_taken) {
             tracing::warn!("metrics.listen: {address}: {ended}; trying again every second");
         }
         sleep(BIND_INTERVAL).await;

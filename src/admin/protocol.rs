@@ -155,9 +155,9 @@ impl ControlServer {
     }
 
     /// Reports that an unconfirmed reload was reverted: `origins` are the settings that the files still have, with
-    /// their origins.
-    pub fn reverted(&self, origins: Vec<String>) {
-        let problems = vec!["reverted: it was not confirmed".to_owned()];
+    /// their origins. It is no problem if the reload `has_changed` nothing.
+    pub fn reverted(&self, origins: Vec<String>, has_changed: bool) {
+        let problems = has_changed.then(|| "reverted: it was not confirmed".to_owned()).into_iter().collect();
         let last = LastReload { at: seconds_since_1970(), problems, unconfirmed_until: None };
         self.metrics.reloads[ReloadLabel::Reverted].inc();
         self.metrics.reloads[ReloadLabel::TakenBack].inc();

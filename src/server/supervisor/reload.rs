@@ -108,13 +108,14 @@ impl Supervisor {
         match self.apply(loaded).await {
             Ok(summary) if summary.changed.is_empty() && difference.is_empty() => {
                 tracing::info!("the unconfirmed reload had changed nothing");
-                self.control.confirmed();
+                self.control.reverted(Vec::new(), false);
+                self.reverted = None;
             }
             Ok(summary) => {
                 let origins = difference.origins();
                 let still = if origins.is_empty() { String::new() } else { still_held(&origins) };
                 tracing::warn!(changed = summary.changed.join(", "), "reload reverted{still}");
-                self.control.reverted(origins);
+                self.control.reverted(origins, true);
                 self.reverted = Some(difference).filter(|difference| !difference.is_empty());
             }
             Err(problems) => {

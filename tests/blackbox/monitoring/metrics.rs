@@ -291,3 +291,19 @@ fn metrics_are_served_when_a_start_is_reported() {
         serves(port);
     }
 }
+
+/// A successor meets the socket of its predecessor for a moment, which is no news.
+#[test]
+fn a_taken_address_is_named_after_a_while() {
+    let site = Site::pve();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    site.write("/etc/nodegate/pve.toml", format!("[metrics]\nlisten = \"{address}\"\n"));
+    let gate = Nodegate::start(&site, &[]);
+    let warning = format!("metrics.listen: {address}: Address already in use");
+    assert!(!gate.stderr().contains(&warning), "{}", gate.stderr());
+    eventually("the warning", || gate.stderr().contains(&warning));
+    drop(taken);
+    eventually("the metrics", || std::net::TcpStream::connect(address).is_ok());
+    assert_eq!(gate.stderr().matches(&warning).count(), 1);
+}
