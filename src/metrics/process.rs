@@ -1,7 +1,6 @@
 //! State of the process that only the main thread knows.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +9,8 @@ use super::report::{RouteTableReport, ServedCertificate, seconds_since_1970};
 /// State that only the main thread has.
 #[derive(Debug)]
 pub struct ProcessInfo {
-    started: Instant,
+    /// seconds since 1970, by the clock of that time
+    started: u64,
     inputs: Mutex<ReportInputs>,
 }
 
@@ -47,14 +47,14 @@ pub struct LastReload {
 
 impl Default for ProcessInfo {
     fn default() -> Self {
-        Self { started: Instant::now(), inputs: Mutex::default() }
+        Self { started: seconds_since_1970(), inputs: Mutex::default() }
     }
 }
 
 impl ProcessInfo {
-    /// The start in seconds since 1970, by the current clock.
+    /// The start in seconds since 1970.
     pub(super) fn started(&self) -> u64 {
-        seconds_since_1970().saturating_sub(self.started.elapsed().as_secs())
+        self.started
     }
 
     pub fn change(&self, change: impl FnOnce(&mut ReportInputs)) {

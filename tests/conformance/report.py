@@ -75,7 +75,7 @@ def explanations(kept, explained):
     text = []
     for name in present(kept):
         found = {}
-        for case, failure in failures(kept, name).items():
+        for case, failure in sorted(failures(kept, name).items()):
             if entry := explained.find(name, case, failure):
                 found.setdefault((entry.reference, entry.reason), []).append(case)
         if found:

@@ -141,7 +141,7 @@ fn times(report: &StatusReport) -> Chart<'_> {
                 format!("99 of 100 within {most}, of {count} in the last minute"),
             )
         }
-        None => ("–".to_owned(), "no request was answered in the last minute".to_owned()),
+        None => ("–".to_owned(), "no request was measured in the last minute".to_owned()),
     };
     Chart {
         title: "Response time",

@@ -134,10 +134,12 @@ fn synchronisation() -> Synchronisation {
     }
 }
 
-/// Whether a program of this machine may set the clock; most containers have no such program.
+/// Whether a program of this machine may set the clock; most containers have no such program. The first process has the
+/// capabilities of the container.
 fn may_be_set() -> bool {
-    let status = Process::myself().and_then(|own| own.status());
-    status.is_ok_and(|status| status.capbnd.is_none_or(|set| set & (1 << CAP_SYS_TIME) != 0))
+    let status = Process::new(1).and_then(|first| first.status());
+    let capabilities = status.ok().and_then(|status| status.capbnd);
+    capabilities.is_none_or(|set| set & (1 << CAP_SYS_TIME) != 0)
 }
 
 fn evaluate_synchronisation(state: &Synchronisation, may_be_set: bool) -> Finding {

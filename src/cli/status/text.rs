@@ -129,7 +129,7 @@ fn requests(report: &StatusReport, rate: Option<f64>) -> String {
 
 fn latency(report: &StatusReport) -> String {
     match &report.latency {
-        None => "no request was answered in the last minute".to_owned(),
+        None => "no request was measured in the last minute".to_owned(),
         Some(latency) => format!(
             "half within {:.1} ms, 99 of 100 within {:.1} ms, of {} in the last minute",
             latency.p50_ms, latency.p99_ms, latency.count

@@ -41,6 +41,26 @@ pub struct TunnelClient<'a> {
     pub until: Instant,
 }
 
+/// A request for the log and the metrics.
+struct ConnectRequest {
+    line: String,
+    minor_version: u8,
+    /// when its head had arrived
+    started: Option<Instant>,
+}
+
+impl ConnectRequest {
+    fn new(head: &ConnectHead) -> Self {
+        let line = format!("{} {} HTTP/1.{}", head.method, ticket::mask(&head.target), head.minor_version);
+        Self { line, minor_version: head.minor_version, started: Some(Instant::now()) }
+    }
+
+    /// No whole head arrived.
+    fn unread() -> Self {
+        Self { line: "-".to_owned(), minor_version: 0, started: None }
+    }
+}
+
 /// Reads the request head, connects the upstream and answers 200. `None` if there is no tunnel; the client has its
 /// answer.
 pub async fn open(
@@ -51,26 +71,28 @@ pub async fn open(
     let head = match timeout_at(caller.until, read_connect_head(caller, rules)).await {
         Ok(Ok(head)) => head,
         Ok(Err(HeadError::Closed | HeadError::Io(_))) => return None,
-        Ok(Err(error)) => return refuse(state, caller, "-", 0, TunnelError::from_head_error(&error)).await,
-        Err(_) => return refuse(state, caller, "-", 0, TunnelError::HeadTimeout).await,
+        Ok(Err(error)) => {
+            let error = TunnelError::from_head_error(&error);
+            return refuse(state, caller, &ConnectRequest::unread(), error).await;
+        }
+        Err(_) => return refuse(state, caller, &ConnectRequest::unread(), TunnelError::HeadTimeout).await,
     };
-    let line = format!("{} {} HTTP/1.{}", head.method, ticket::mask(&head.target), head.minor_version);
-    let version = head.minor_version;
+    let request = ConnectRequest::new(&head);
     let upstream = match caller.client.exceeded() {
         Some(exceeded) => Err(exceeded.into()),
         None => upstream_endpoint::connect_upstream(state, rules, &head, caller.client).await,
     };
     match upstream {
         Ok(upstream) => {
-            log_request(state, caller.client.client_ip, &line, 200, None);
-            let accepted = format!("HTTP/1.{version} 200 OK\r\n\r\n");
+            log_request(state, caller.client.client_ip, &request, 200, None);
+            let accepted = format!("HTTP/1.{} 200 OK\r\n\r\n", request.minor_version);
             caller.stream.write_all(accepted.as_bytes()).await.ok()?;
             caller.stream.flush().await.ok()?;
             let idle = state.config.settings.timeout.tunnel;
             let sessions = Arc::clone(&state.metrics.sessions);
             Some(OpenTunnel { upstream, early: head.early, idle, sessions })
         }
-        Err(error) => refuse(state, caller, &line, version, error).await,
+        Err(error) => refuse(state, caller, &request, error).await,
     }
 }
 
@@ -90,8 +112,7 @@ async fn read_connect_head(
 async fn refuse<T>(
     state: &AppState,
     caller: &mut TunnelClient<'_>,
-    line: &str,
-    version: u8,
+    request: &ConnectRequest,
     error: TunnelError,
 ) -> Option<T> {
     let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
@@ -107,14 +128,18 @@ async fn refuse<T>(
         let message = shortened(&message, 2 * log_limit::MAX_CLIENT_TEXT_BYTES);
         log_limit::warn(LogTopic::Tunnel, &log_limit::site(address).to_string(), &message);
     }
-    log_request(state, peer, line, status, u64::try_from(error.to_string().len()).ok());
-    lingering_close(stream, &error.encode_response(version), CLOSE_TIMEOUT).await;
+    log_request(state, peer, request, status, u64::try_from(error.to_string().len()).ok());
+    lingering_close(stream, &error.encode_response(request.minor_version), CLOSE_TIMEOUT).await;
     None
 }
 
-fn log_request(state: &AppState, peer: PeerIp, line: &str, status: u16, bytes: Option<u64>) {
-    let answer =
-        FinishedResponse { destination: RequestDestination::Tunnel, status, bytes: 0, started: None };
-    state.metrics.count_response(answer);
-    state.log.write(&LogEntry { bytes, ..LogEntry::new(peer.address(), line, status) });
+fn log_request(state: &AppState, peer: PeerIp, request: &ConnectRequest, status: u16, bytes: Option<u64>) {
+    let destination = RequestDestination::Tunnel;
+    state.metrics.count_response(FinishedResponse {
+        destination,
+        status,
+        bytes: 0,
+        started: request.started.map(Instant::into_std),
+    });
+    state.log.write(&LogEntry { bytes, ..LogEntry::new(peer.address(), &request.line, status) });
 }

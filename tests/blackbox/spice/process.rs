@@ -107,6 +107,7 @@ fn an_open_tunnel_is_listed() {
     let reported = report(&site, &gate, "spice");
     let tunnel = &reported["open"][0];
     assert_eq!((&reported["tunnels"], &reported["consoles"]), (&1.into(), &0.into()));
+    assert_eq!(reported["latency"]["count"], 1, "its answer has a latency: {reported}");
     assert_eq!(tunnel["kind"], "tunnel");
     assert_eq!(tunnel["client"], "127.0.0.1");
     assert_eq!(tunnel["target"], format!("machine 100, port {port}"));
