@@ -85,6 +85,10 @@ pub fn take_over(profile: &str, options: &ConfigSources, wanted: &TakeoverOption
         Placement::Nodegate if wanted.trial.is_some() => Err(fail(&format!(
             "{unit} is nodegate's already: a trial begins with the original (nodegate giveback {profile})"
         ))),
+        Placement::Nodegate if !subject.unit.is_up() => {
+            let state = subject.unit.state();
+            Err(fail(&format!("{unit} is nodegate's, and does not run ({state}): systemctl start {unit}")))
+        }
         Placement::Nodegate => {
             say(&format!("{unit} is nodegate's already; go back with: nodegate giveback {profile}"));
             Ok(ExitCode::SUCCESS)

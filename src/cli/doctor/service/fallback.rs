@@ -34,7 +34,7 @@ fn nothing_runs(subject: &Subject, fallback: &Unit) -> Finding {
     Finding::error(format!("nodegate failed, and so did the original {daemon} in its place: nothing serves"))
         .because("both use the same certificates and keys; the unit starts only the original until you take over again")
         .mend(format!(
-            "journalctl -u {daemon} -u {} -n 50 # when it is repaired: {takeover}",
+            "journalctl -u {daemon} -u {} -n 50 # when it is repaired: systemctl start {daemon} && {takeover}",
             fallback.name()
         ))
 }
