@@ -43,7 +43,7 @@ impl Config {
         keys
     }
 
-    /// Those of these values that are in effect here, with their origins here.
+    /// Those of these values that are in effect here.
     pub fn held_of(&self, difference: &ConfigDifference) -> ConfigDifference {
         let is_held = |(key, mine): &&(&'static str, ResolvedValue)| {
             difference.settings.iter().any(|(known, found)| known == key && found.text == mine.text)
