@@ -132,11 +132,15 @@ fn the_original_beside_nodegate_is_an_error() {
     assert_eq!(all, [(Level::Error, both.to_owned())]);
 }
 
+/// The daemon's unit without a drop-in.
+fn original() -> String {
+    OURS.replace("path=/usr/bin/nodegate ", "path=/usr/bin/pveproxy ")
+        .replace("/usr/bin/nodegate run pve", "/usr/bin/pveproxy start")
+}
+
 #[test]
 fn a_failed_second_unit_is_named() {
-    let original = OURS
-        .replace("path=/usr/bin/nodegate ", "path=/usr/bin/pveproxy ")
-        .replace("/usr/bin/nodegate run pve", "/usr/bin/pveproxy start");
+    let original = original();
     let instance = OURS
         .replace("Id=pveproxy.service", "Id=nodegate@pve.service")
         .replace("ActiveState=active", "ActiveState=failed");
@@ -147,9 +151,7 @@ fn a_failed_second_unit_is_named() {
 /// Neither a second unit on the port of the original nor the worker of nodegate has to start.
 #[test]
 fn beside_the_original_no_unit_has_to_start() {
-    let original = OURS
-        .replace("path=/usr/bin/nodegate ", "path=/usr/bin/pveproxy ")
-        .replace("/usr/bin/nodegate run pve", "/usr/bin/pveproxy start");
+    let original = original();
     let instance = OURS
         .replace("Id=pveproxy.service", "Id=nodegate@pve.service")
         .replace("ActiveState=active", "ActiveState=inactive")
